@@ -1,0 +1,45 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""MediCLIP, few-shot medical image anomaly detection, as a plugin of anomalib.
+
+The public names are loaded on first use (PEP 562): the interpreter's start-up line imports this package in every
+process, and must not pay for torch there.
+
+Example:
+    >>> from anomalib_mediclip import MediCLIP, MedicalFolder
+    >>> MediCLIP.__name__, MedicalFolder.__name__
+    ('MediCLIP', 'MedicalFolder')
+"""
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "AUROC": "anomalib_mediclip.evaluation",
+    "BUSI": "anomalib_mediclip.data",
+    "BrainMRI": "anomalib_mediclip.data",
+    "CalibrationPostProcessor": "anomalib_mediclip.evaluation",
+    "CheXpert": "anomalib_mediclip.data",
+    "MediCLIP": "anomalib_mediclip.models",
+    "MediCLIPModel": "anomalib_mediclip.models",
+    "MedicalAnomalyGenerator": "anomalib_mediclip.synthesis",
+    "MedicalFolder": "anomalib_mediclip.data",
+    "MedicalVisualizer": "anomalib_mediclip.visualization",
+}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name on first use."""
+    if name not in _PUBLIC:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    from importlib import import_module
+
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names without importing them."""
+    return [*globals(), *__all__]

@@ -1,0 +1,28 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Datamodules of few-shot medical data sets; importing this package makes them visible to anomalib."""
+
+from anomalib_mediclip.data.brain_mri import BrainMRI
+from anomalib_mediclip.data.busi import BUSI
+from anomalib_mediclip.data.chexpert import CheXpert
+from anomalib_mediclip.data.dataset import MedicalDataset, SyntheticValidationDataset
+from anomalib_mediclip.data.few_shot import FewShotDataModule, SupportSampler, draw_support_set
+from anomalib_mediclip.data.medical_folder import MedicalFolder
+from anomalib_mediclip.data.samples import Sample
+from anomalib_mediclip.registration import register
+
+__all__ = [
+    "BUSI",
+    "BrainMRI",
+    "CheXpert",
+    "FewShotDataModule",
+    "MedicalDataset",
+    "MedicalFolder",
+    "Sample",
+    "SupportSampler",
+    "SyntheticValidationDataset",
+    "draw_support_set",
+]
+
+register("anomalib.data")

@@ -1,0 +1,10 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Exact metrics on raw scores, and the calibration of what is shown."""
+
+from anomalib_mediclip.evaluation.auroc import AUROC, exact_auroc
+from anomalib_mediclip.evaluation.calibration import CalibrationPostProcessor, calibrate
+from anomalib_mediclip.evaluation.evaluator import MedicalEvaluator
+
+__all__ = ["AUROC", "CalibrationPostProcessor", "MedicalEvaluator", "calibrate", "exact_auroc"]

@@ -1,0 +1,87 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Calibration: the threshold found on synthetic validation images becomes 0.5, and nothing changes its order."""
+
+from typing import Any
+
+import torch
+from anomalib.data import Batch
+from anomalib.post_processing import PostProcessor
+from lightning import LightningModule, Trainer
+
+from anomalib_mediclip.evaluation.auroc import RAW
+
+
+def calibrate(probability: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
+    """Shift the logit of a probability so that the threshold lands on 0.5.
+
+    With p and t for probability and threshold this is sigmoid(logit(p) - logit(t)), written without logarithms:
+    p (1 - t) / (p (1 - t) + t (1 - p)). It is strictly increasing in p, and maps 0, t and 1 to 0, 0.5 and 1.
+
+    Args:
+        probability (torch.Tensor): Probabilities in [0, 1], any shape.
+        threshold (torch.Tensor): Scalar in (0, 1), or NaN for none.
+
+    Returns:
+        torch.Tensor: Calibrated probabilities, same shape; unchanged when the threshold is NaN.
+
+    Example:
+        >>> import torch
+        >>> calibrate(torch.tensor([0.0, 0.2, 1.0]), torch.tensor(0.2))
+        tensor([0.0000, 0.5000, 1.0000])
+    """
+    calibrated = torch.where(torch.isnan(threshold), 0.5, threshold).clamp(1e-6, 1 - 1e-6)
+    anomalous = probability * (1 - calibrated)
+    return anomalous / (anomalous + calibrated * (1 - probability))
+
+
+class CalibrationPostProcessor(PostProcessor):
+    """anomalib's post-processor with a strictly monotonic calibration in place of min-max scaling and clamping.
+
+    Image and pixel thresholds are those of the best F1 on the validation set, as in anomalib; the validation set of
+    this plugin's data modules is synthetic. What the model predicted is kept in the batch as ``raw_pred_score`` and
+    ``raw_anomaly_map``, for metrics that must not depend on the calibration.
+
+    Args:
+        enable_normalization (bool, optional): Whether to calibrate. Defaults to ``True``.
+        enable_thresholding (bool, optional): Whether to predict labels and masks. Defaults to ``True``.
+        enable_threshold_matching (bool, optional): Whether a missing threshold is taken from the other level.
+            Defaults to ``True``.
+        image_sensitivity (float, optional): Images above 1 minus this are anomalous. Defaults to ``0.5``.
+        pixel_sensitivity (float, optional): Pixels above 1 minus this are anomalous. Defaults to ``0.5``.
+    """
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Batch,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Collect what the thresholds are computed from; the extremes, which anomalib collects too, play no part."""
+        del trainer, pl_module, args, kwargs
+        self._image_threshold_metric.update(outputs)
+        self._pixel_threshold_metric.update(outputs)
+
+    def normalize_batch(self, batch: Batch) -> None:
+        """Calibrate a batch in place and keep its raw predictions beside.
+
+        Args:
+            batch (Batch): Batch with ``pred_score`` and ``anomaly_map``, probabilities.
+        """
+        setattr(batch, RAW + "pred_score", batch.pred_score)
+        setattr(batch, RAW + "anomaly_map", batch.anomaly_map)
+        super().normalize_batch(batch)
+
+    @staticmethod
+    def _normalize(
+        preds: torch.Tensor | None,
+        norm_min: torch.Tensor,
+        norm_max: torch.Tensor,
+        threshold: torch.Tensor,
+    ) -> torch.Tensor | None:
+        """Calibrate instead of scaling; the extremes anomalib passes are not used."""
+        del norm_min, norm_max
+        return None if preds is None else calibrate(preds, threshold)

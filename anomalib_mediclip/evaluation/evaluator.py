@@ -1,0 +1,82 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Test metrics of the plugin's models."""
+
+from dataclasses import fields
+from typing import Any
+
+import torch
+from anomalib.data import ImageBatch
+from anomalib.metrics import AnomalibMetric, Evaluator, F1Score
+from lightning import LightningModule, Trainer
+
+from anomalib_mediclip.evaluation.auroc import AUROC
+
+
+class MedicalEvaluator(Evaluator):
+    """Exact AUROC and F1 at the calibrated threshold, for images and, where there are masks, for pixels.
+
+    An anomalous image whose mask is empty is one whose lesion was not outlined (in many medical sets only some are):
+    it counts for the image metrics and is left out of the pixel metrics.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            test_metrics=[
+                AUROC(fields=["pred_score", "gt_label"], prefix="image_"),
+                F1Score(fields=["pred_label", "gt_label"], prefix="image_"),
+                AUROC(fields=["anomaly_map", "gt_mask"], prefix="pixel_", strict=False),
+                F1Score(fields=["pred_mask", "gt_mask"], prefix="pixel_", strict=False),
+            ]
+        )
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: ImageBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Update the metrics with a batch.
+
+        Args:
+            trainer (Trainer): Trainer.
+            pl_module (LightningModule): Model.
+            outputs (Any): Output of the test step.
+            batch (ImageBatch): Batch with predictions and ground truth.
+            batch_idx (int): Number of the batch.
+            dataloader_idx (int, optional): Number of the data loader. Defaults to ``0``.
+        """
+        del trainer, pl_module, outputs, batch_idx, dataloader_idx
+        outlined = _outlined(batch)
+        metric: AnomalibMetric
+        for metric in self.test_metrics:
+            pixel_level = "gt_mask" in metric.fields
+            if not pixel_level or outlined.all():
+                metric.update(batch)
+            elif outlined.any():
+                metric.update(_select(batch, outlined))
+
+
+def _outlined(batch: ImageBatch) -> torch.Tensor:
+    """Return which images have ground truth for their pixels, shape ``(B,)``."""
+    if batch.gt_mask is None or batch.gt_label is None:
+        return torch.ones(len(batch.image), dtype=torch.bool)
+    return batch.gt_mask.flatten(1).any(dim=1) | ~batch.gt_label.bool()
+
+
+def _select(batch: ImageBatch, chosen: torch.Tensor) -> ImageBatch:
+    """Return some images of a batch, raw predictions included."""
+    selected = {}
+    for name in [*(field.name for field in fields(batch)), "raw_pred_score", "raw_anomaly_map"]:
+        value = getattr(batch, name, None)
+        if isinstance(value, torch.Tensor):
+            selected[name] = value[chosen.to(value.device)]
+    raw = {name: selected.pop(name) for name in list(selected) if name.startswith("raw_")}
+    subset = ImageBatch(**selected)
+    for name, value in raw.items():
+        setattr(subset, name, value)
+    return subset

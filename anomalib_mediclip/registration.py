@@ -1,0 +1,66 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What the plugin makes visible to anomalib, and where.
+
+Called by the import hook of :mod:`anomalib_mediclip.autoload` once a host module has been imported, and by the
+plugin's own packages when they are imported first; registering twice is harmless.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+# host module of anomalib -> (package of the plugin, the names that appear in the host)
+VISIBLE: dict[str, tuple[str, tuple[str, ...]]] = {
+    "anomalib.data": ("anomalib_mediclip.data", ("BUSI", "BrainMRI", "CheXpert", "MedicalFolder")),
+    "anomalib.models": ("anomalib_mediclip.models", ("MediCLIP",)),
+}
+
+
+def register(host: str) -> None:
+    """Make the plugin's classes visible in one module of anomalib.
+
+    Args:
+        host (str): ``"anomalib.data"``, ``"anomalib.models"`` or ``"anomalib.engine"``.
+    """
+    host_module = import_module(host)
+    if host == "anomalib.engine":
+        _respect_default_trainer_arguments(host_module)
+        return
+    package, names = VISIBLE[host]
+    plugin = import_module(package)
+    if not all(hasattr(plugin, name) for name in names):
+        return  # the package is being imported at this moment, and registers itself when it is complete
+    for name in names:
+        setattr(host_module, name, getattr(plugin, name))
+    if host == "anomalib.models":
+        # `anomalib benchmark` imports model classes from these modules only
+        host_module.ALLOWED_MODULES.update({"anomalib_mediclip", package})
+
+
+def _respect_default_trainer_arguments(engine_module: ModuleType) -> None:
+    """Let a model state trainer arguments that hold unless the user gives others.
+
+    anomalib knows only ``trainer_arguments``, which override the user; without this, a run that names no number of
+    epochs would train for Lightning's 1000.
+    """
+    engine_class = getattr(engine_module, "Engine", None)
+    if engine_class is None or hasattr(engine_class._setup_trainer, "respects_defaults"):
+        return
+    setup_trainer: Callable[[Any, Any], None] = engine_class._setup_trainer
+
+    @wraps(setup_trainer)
+    def setup_trainer_with_defaults(engine: Any, model: Any) -> None:
+        arguments = engine._cache.args
+        if arguments.get("max_steps") not in (None, -1) or arguments.get("max_time") is not None:
+            arguments = {**arguments, "max_epochs": -1}  # the user has limited the run in another way
+        for key, value in getattr(model, "default_trainer_arguments", {}).items():
+            if arguments.get(key) is None:
+                engine._cache.args[key] = value
+        setup_trainer(engine, model)
+
+    setup_trainer_with_defaults.respects_defaults = True  # type: ignore[attr-defined]
+    engine_class._setup_trainer = setup_trainer_with_defaults

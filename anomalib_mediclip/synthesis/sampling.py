@@ -1,0 +1,25 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Interpolation between pixels, shared by the tasks that move pixels."""
+
+import numpy as np
+from scipy.ndimage import map_coordinates
+
+from anomalib_mediclip.synthesis.masks import Array, Positions
+
+
+def sample_cubic(image: Array, positions: Positions) -> Array:
+    """Read an image between its pixels with cubic splines.
+
+    Args:
+        image (Array): Image of shape ``(H, W, C)``.
+        positions (Positions): Rows and columns to read at, ``(2, ...)``, in pixels. Beyond the border
+            the nearest pixel counts.
+
+    Returns:
+        Array: Values of shape ``(..., C)``, within the range of the image.
+    """
+    channels = [map_coordinates(channel, positions, order=3, mode="nearest") for channel in np.moveaxis(image, 2, 0)]
+    # Splines overshoot at edges.
+    return np.stack(channels, axis=-1).clip(image.min(), image.max())

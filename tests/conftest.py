@@ -1,0 +1,26 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Return the folder of real images (``MEDICLIP_TEST_DATA`` or ``../shared/data``), or skip the test."""
+    root = Path(os.environ.get("MEDICLIP_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not root.is_dir():
+        pytest.skip(f"no real images at {root}; point MEDICLIP_TEST_DATA at them")
+    return root
+
+
+@pytest.fixture(scope="session")
+def fixtures() -> Path:
+    """Return the folder of reference values of the official implementation."""
+    return REPOSITORY / "tests" / "data"
