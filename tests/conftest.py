@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.official import OfficialRun, write_official_run
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -24,3 +26,15 @@ def real_data() -> Path:
 def fixtures() -> Path:
     """Return the folder of reference values of the official implementation."""
     return REPOSITORY / "tests" / "data"
+
+
+@pytest.fixture(scope="session")
+def official(fixtures: Path, tmp_path_factory: pytest.TempPathFactory) -> OfficialRun:
+    """Return the official implementation's run on a tiny random CLIP."""
+    return write_official_run(fixtures / "official_tiny_vit.safetensors", tmp_path_factory.mktemp("tiny_clip"))
+
+
+@pytest.fixture(scope="session")
+def sample_data() -> Path:
+    """Return the data set that ships with the project."""
+    return REPOSITORY / "datasets" / "sample"

@@ -56,12 +56,12 @@ def create_clip(encoder: str, weights: str | None, image_size: tuple[int, int]) 
         raise ValueError(msg)
     _check_clip_weights(encoder, weights, with_schema)
     trained_with_quick_gelu = open_clip.get_pretrained_cfg(encoder, weights or "").get("quick_gelu", False)
-    with _reproducible_initialisation(), _explain_offline(encoder, weights), _quiet("root"):
+    with _reproducible_initialisation(), _explain_offline(encoder, weights), _quiet(None):
         model = open_clip.create_model(
             encoder,
             pretrained=None if with_schema else weights,
             load_weights=weights is not None,
-            force_image_size=image_size,
+            force_image_size=image_size[0] if image_size[0] == image_size[1] else image_size,  # ResNets take one number
             force_quick_gelu=trained_with_quick_gelu,
         )
     return freeze(model)
@@ -96,7 +96,7 @@ def create_timm(encoder: str, weights: str | None, layers: list[int]) -> nn.Modu
             msg = f"Weights {weights!r} of {encoder!r}: neither 'pretrained', nor null, nor an existing file."
             raise ValueError(msg)
         arguments["pretrained_cfg_overlay"] = {"file": str(weights)}
-    with _reproducible_initialisation(), _explain_offline(encoder, weights):
+    with _reproducible_initialisation(), _explain_offline(encoder, weights), _quiet("timm"):
         stages = len(timm.create_model(name, features_only=True).feature_info)  # weights are read below, if at all
         check_layers(encoder, layers, stages)
         model = timm.create_model(name, features_only=True, out_indices=[layer - 1 for layer in layers], **arguments)
@@ -224,12 +224,12 @@ def _explain_offline(encoder: str, weights: str | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Keep open_clip's progress messages, which it sends to the root logger, out of the user's log."""
-    target = logging.getLogger() if name == "root" else logging.getLogger(name)
-    level = target.level
-    target.setLevel(logging.ERROR)
+def _quiet(name: str | None) -> Iterator[None]:
+    """Keep a library's progress messages out of the user's log; open_clip sends its own to the root logger."""
+    library = logging.getLogger(name)
+    level = library.level
+    library.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        target.setLevel(level)
+        library.setLevel(level)

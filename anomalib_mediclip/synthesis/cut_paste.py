@@ -70,7 +70,7 @@ def cut_patch(source: Array, cut: PatchCut, size: Size) -> Array:
         size (Size): Height ``h`` and width ``w`` of the patch in pixels.
 
     Returns:
-        Array: Patch with a margin of one pixel, ``(h + 2, w + 2, C)``.
+        Array: Patch with a margin of one pixel, ``(h + 2, w + 2, C)``, limited to the range of the source.
     """
     source_size = np.array(source.shape[:2])
     matrix = cut.scale * rotation(cut.degrees)
@@ -80,7 +80,8 @@ def cut_patch(source: Array, cut: PatchCut, size: Size) -> Array:
     first = np.minimum(matrix * size, 0).sum(axis=1)
     corner = np.array(cut.position) * (source_size - 1 - reach) - first
     pixels = np.indices((size[0] + 2, size[1] + 2)) - 1.0
-    return sample_cubic(source, np.tensordot(matrix, pixels, axes=1) + corner[:, None, None])
+    patch = sample_cubic(source, np.tensordot(matrix, pixels, axes=1) + corner[:, None, None])
+    return patch.clip(source.min(), source.max())
 
 
 def paste_patch(image: Array, patch: Array, mask: Mask, corner: Size, blending: Blending = "poisson") -> Array:

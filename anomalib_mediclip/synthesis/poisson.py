@@ -17,7 +17,7 @@ CROSS = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], dtype=np.float32)
 
 # Root mean square residual at which the solution counts as found, times the longest side in pixels: larger masks have
 # smoother errors, of which the residual shows less. Errors stay below 0.02 of the range of the boundary values.
-TOLERANCE = 0.01
+TOLERANCE = 0.004
 COARSEST_SIDE = 8
 
 
@@ -72,7 +72,7 @@ def _from_coarse(known: Array, rim: Mask, mask: Mask) -> Array:
 
 def _relax(guess: Array, known: Array, mask: Mask) -> Array:
     """Solve the Laplace equation in the mask by conjugate gradients, from a first guess."""
-    inside = mask.astype(np.float32)
+    inside: Array = mask.astype(np.float32)
     degree = _neighbour_sum(np.ones_like(inside))
     solution = guess * inside
     residual = inside * (_neighbour_sum(known + solution) - degree * solution)

@@ -18,8 +18,7 @@ def sample_cubic(image: Array, positions: Positions) -> Array:
             the nearest pixel counts.
 
     Returns:
-        Array: Values of shape ``(..., C)``, within the range of the image.
+        Array: Values of shape ``(..., C)``. Near edges splines overshoot the range of the image.
     """
-    channels = [map_coordinates(channel, positions, order=3, mode="nearest") for channel in np.moveaxis(image, 2, 0)]
-    # Splines overshoot at edges.
-    return np.stack(channels, axis=-1).clip(image.min(), image.max())
+    channels = [map_coordinates(c, positions, np.float32, order=3, mode="nearest") for c in np.moveaxis(image, 2, 0)]
+    return np.stack(channels, axis=-1)

@@ -81,15 +81,15 @@ def deform(patch: Array, mask: Mask, mapping: Positions) -> Array:
     """Move the pixels of a patch.
 
     Args:
-        patch (Array): Patch of the image, ``(h, w, C)``.
+        patch (Array): Patch of the image, ``(h, w, C)``, values in [0, 1].
         mask (Mask): Boolean mask, ``(h, w)``, outside of which nothing changes.
         mapping (Positions): From where each pixel reads, ``(2, h, w)``.
 
     Returns:
-        Array: Deformed patch of shape ``(h, w, C)``.
+        Array: Deformed patch of shape ``(h, w, C)``, values in [0, 1].
     """
     deformed = patch.copy()
-    deformed[mask] = sample_cubic(patch, mapping[:, mask])
+    deformed[mask] = sample_cubic(patch, mapping[:, mask]).clip(0, 1)
     return deformed
 
 

@@ -7,6 +7,7 @@ Paper: https://arxiv.org/abs/2405.11315
 """
 
 import logging
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,7 @@ class MediCLIP(AnomalibModule):
                 "Remove Normalize from the pre-processor."
             )
             raise ValueError(msg)
+        warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")  # the frozen encoder is meant to be
         self._resumed_from = str(self.trainer.ckpt_path) if self.trainer.ckpt_path else None
         self._limit_val_batches = self.trainer.limit_val_batches
 
@@ -313,7 +315,7 @@ class MediCLIP(AnomalibModule):
         trainer = self.trainer
         if trainer.check_val_every_n_epoch != 1 or any(isinstance(c, EarlyStopping) for c in trainer.callbacks):
             return True
-        if trainer.max_epochs != -1 and self.current_epoch + 1 >= trainer.max_epochs:
+        if trainer.max_epochs not in (None, -1) and self.current_epoch + 1 >= trainer.max_epochs:
             return True
         return trainer.max_steps != -1 and self.global_step + trainer.num_training_batches >= trainer.max_steps
 

@@ -1,0 +1,178 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Training, resuming, checkpoints and export through anomalib's Engine, with a tiny random CLIP on the shipped set."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from anomalib.engine import Engine
+
+from anomalib_mediclip import MediCLIP, MedicalFolder
+from tests.helpers.official import LAYERS, OfficialRun
+
+IMAGE_SIZE = (84, 84)
+
+
+def tiny_model(official: OfficialRun, **options) -> MediCLIP:
+    return MediCLIP(
+        **{"encoder": official.encoder, "layers": LAYERS, "image_size": IMAGE_SIZE, "visualizer": False} | options
+    )
+
+
+def sample_datamodule(root: Path, **options) -> MedicalFolder:
+    return MedicalFolder(**{"root": root, "k_shot": 8, "train_batch_size": 4} | options)
+
+
+def engine(folder: Path, epochs: int = 2, **options) -> Engine:
+    return Engine(
+        **{
+            "max_epochs": epochs,
+            "default_root_dir": folder,
+            "accelerator": "cpu",
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+        }
+        | options
+    )
+
+
+def learnt(model: MediCLIP) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.model.named_parameters() if value.requires_grad}
+
+
+def trained(official: OfficialRun, root: Path, folder: Path, epochs: int = 2, **data_options) -> MediCLIP:
+    model = tiny_model(official)
+    engine(folder, epochs).fit(model, datamodule=sample_datamodule(root, **data_options))
+    return model
+
+
+def checkpoint_of(folder: Path) -> Path:
+    return max(folder.rglob("model.ckpt"), key=lambda path: path.stat().st_mtime)
+
+
+def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_same_seed_same_weights_bit_for_bit_with_and_without_workers(official, sample_data, tmp_path) -> None:
+    first = learnt(trained(official, sample_data, tmp_path / "a"))
+    torch.manual_seed(123)  # the state of the global generator must not matter
+    assert_same(first, learnt(trained(official, sample_data, tmp_path / "b")))
+    assert_same(first, learnt(trained(official, sample_data, tmp_path / "c", num_workers=2)))
+    other = learnt(trained(official, sample_data, tmp_path / "d", seed=1))
+    assert not torch.equal(first["prompts.context"], other["prompts.context"])
+
+
+def test_metrics_files_and_scores_of_a_run(official, sample_data, tmp_path) -> None:
+    model, datamodule = tiny_model(official), sample_datamodule(sample_data)
+    run = engine(tmp_path)
+    (metrics,) = run.train(model, datamodule=datamodule)
+    assert set(metrics) == {"image_AUROC", "image_F1Score", "pixel_AUROC", "pixel_F1Score"}
+    assert 0 < model.post_processor.image_threshold.item() < 1
+    folder = Path(run.trainer.default_root_dir)
+    listed = [line for line in (folder / "support_set.txt").read_text().splitlines() if not line.startswith("#")]
+    assert len(listed) == 8
+    assert all((sample_data / line).is_file() for line in listed)
+
+
+def test_checkpoint_holds_what_was_learnt_and_reloads_to_the_same_map(official, sample_data, tmp_path) -> None:
+    model = trained(official, sample_data, tmp_path).eval()
+    checkpoint = torch.load(checkpoint_of(tmp_path), weights_only=True)
+    saved = {name for name in checkpoint["state_dict"] if name.startswith("model.")}
+    assert saved == {f"model.{name}" for name in learnt(model)} | {"model.prompt_features"}
+    assert checkpoint["frozen_encoder"]["name"] == official.encoder
+    restored = MediCLIP.load_from_checkpoint(checkpoint_of(tmp_path)).eval()
+    images = torch.rand(2, 3, 120, 100)
+    assert torch.equal(model(images).anomaly_map, restored(images).anomaly_map)
+    assert torch.equal(model(images).pred_score, restored(images).pred_score)
+
+
+def test_checkpoint_of_another_encoder_is_refused_with_both_names(official, sample_data, tmp_path) -> None:
+    trained(official, sample_data, tmp_path)
+    lite = {"encoder": "timm/resnet18", "weights": None, "layers": [2, 3], "prompt": "prototype"}
+    with pytest.raises(ValueError) as error:
+        MediCLIP.load_from_checkpoint(checkpoint_of(tmp_path), **lite)
+    assert official.encoder in str(error.value)
+    assert "timm/resnet18" in str(error.value)
+    with pytest.raises(ValueError, match="other weights"):
+        MediCLIP.load_from_checkpoint(checkpoint_of(tmp_path), weights=None)
+
+
+def test_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(official, sample_data, tmp_path, caplog) -> None:
+    expected = learnt(trained(official, sample_data, tmp_path / "whole", epochs=3))
+    interrupted = tiny_model(official)
+    engine(tmp_path / "cut", epochs=1).fit(interrupted, datamodule=sample_datamodule(sample_data))
+    checkpoint = checkpoint_of(tmp_path / "cut")
+    resumed = tiny_model(official)
+    run = engine(tmp_path / "resumed", epochs=3)
+    with caplog.at_level(logging.WARNING):
+        run.train(resumed, datamodule=sample_datamodule(sample_data), ckpt_path=checkpoint)
+    assert "Testing the weights just trained" in caplog.text
+    assert_same(expected, learnt(resumed))
+
+
+def test_diverged_training_stops_and_keeps_the_last_checkpoint(official, sample_data, tmp_path) -> None:
+    model = tiny_model(official)
+    loss = model.loss.forward
+    model.loss.forward = lambda *args: loss(*args) * (float("nan") if model.current_epoch == 1 else 1)
+    with pytest.raises(FloatingPointError) as error:
+        engine(tmp_path, epochs=3).fit(model, datamodule=sample_datamodule(sample_data))
+    kept = checkpoint_of(tmp_path)
+    assert "step 2 (epoch 1)" in str(error.value)
+    assert str(kept) in str(error.value)
+    assert torch.load(kept, weights_only=True)["global_step"] == 2
+
+
+def test_validation_runs_in_the_last_epoch_only_and_checkpoints_are_written_in_each(official, sample_data, tmp_path):
+    model = tiny_model(official)
+    epochs: list[int] = []
+    step = model.validation_step
+    model.validation_step = lambda *args, **kwargs: epochs.append(model.current_epoch) or step(*args, **kwargs)
+    engine(tmp_path, epochs=3).fit(model, datamodule=sample_datamodule(sample_data))
+    assert set(epochs) == {2}
+
+
+def test_a_run_limited_by_steps_is_calibrated(official, sample_data, tmp_path) -> None:
+    model = tiny_model(official)
+    engine(tmp_path, epochs=None, max_steps=2).fit(model, datamodule=sample_datamodule(sample_data))
+    assert not model.post_processor.image_threshold.isnan()
+
+
+def test_default_number_of_epochs_is_200_and_the_user_wins(official, sample_data, tmp_path) -> None:
+    run = engine(tmp_path, epochs=None)
+    run._setup_workspace(tiny_model(official), datamodule=sample_datamodule(sample_data))
+    run._setup_trainer(tiny_model(official))
+    assert run.trainer.max_epochs == 200
+    for chosen in ({"max_epochs": 1000}, {"max_epochs": 3}, {"max_epochs": None, "max_steps": 2}):
+        run = engine(tmp_path, **chosen)
+        run._setup_workspace(tiny_model(official), datamodule=sample_datamodule(sample_data))
+        run._setup_trainer(tiny_model(official))
+        assert (run.trainer.max_epochs, run.trainer.max_steps) == (
+            chosen["max_epochs"],
+            chosen.get("max_steps", -1),
+        )
+
+
+def test_normalising_pre_processor_is_refused(official, sample_data, tmp_path) -> None:
+    from anomalib.models.components import AnomalibModule
+
+    model = tiny_model(official, pre_processor=AnomalibModule.configure_pre_processor(IMAGE_SIZE))
+    with pytest.raises(ValueError, match="Remove Normalize"):
+        engine(tmp_path).fit(model, datamodule=sample_datamodule(sample_data))
+
+
+def test_sixteen_bit_images_are_predicted_without_saturation(official, tmp_path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    ramp = np.linspace(0, 4095, 100 * 100).reshape(100, 100)
+    Image.fromarray(ramp.astype(np.uint16)).save(tmp_path / "deep.png")
+    model = tiny_model(official).eval()
+    (batch,) = engine(tmp_path).predict(model, data_path=tmp_path / "deep.png")
+    assert batch.image.unique().numel() > 1000
+    assert batch.image.min() < 0.02
+    assert batch.image.max() > 0.98

@@ -1,0 +1,180 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Properties of the model that a user would miss."""
+
+import pytest
+import torch
+
+from anomalib_mediclip import MediCLIPModel
+from anomalib_mediclip.models.mediclip.vision_encoder import ChannelPooling
+from tests.helpers.official import IMAGE_SIZE, LAYERS, OfficialRun
+
+LITE = {"encoder": "timm/tf_efficientnet_lite0.in1k", "weights": None, "layers": [3, 4, 5], "prompt": "prototype"}
+
+
+def tiny(official: OfficialRun, **options) -> MediCLIPModel:
+    return MediCLIPModel(official.encoder, **{"layers": LAYERS, "image_size": IMAGE_SIZE} | options)
+
+
+def test_training_returns_two_probabilities_that_add_up_to_one(official: OfficialRun) -> None:
+    probabilities = tiny(official)(torch.rand(2, 3, *IMAGE_SIZE))
+    assert probabilities.shape == (2, 2, *IMAGE_SIZE)
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(2, *IMAGE_SIZE))
+
+
+def test_image_score_is_the_maximum_of_the_map(official: OfficialRun) -> None:
+    predictions = tiny(official).eval()(torch.rand(3, 3, *IMAGE_SIZE))
+    assert torch.equal(predictions.pred_score, predictions.anomaly_map.amax(dim=(1, 2, 3)))
+
+
+def test_inference_does_not_run_the_text_encoder(official: OfficialRun) -> None:
+    model = tiny(official).eval()
+    model.prompts.forward = lambda: pytest.fail("the text encoder was run")
+    model(torch.rand(1, 3, *IMAGE_SIZE))
+
+
+def test_switching_to_inference_refreshes_the_prompt_features(official: OfficialRun) -> None:
+    model = tiny(official).eval()
+    before = model.prompt_features.clone()
+    model.train()
+    with torch.no_grad():
+        model.prompts.context.add_(0.5)
+    model.eval()
+    assert not torch.allclose(before, model.prompt_features)
+    torch.testing.assert_close(model.prompt_features, model.prompts())
+
+
+def test_encoder_is_frozen_and_stays_in_evaluation_mode() -> None:
+    model = MediCLIPModel(**LITE).train()
+    statistics = model.vision_encoder.tower.bn1.running_mean.clone()
+    model(torch.rand(2, 3, 224, 224)).sum().backward()
+    assert torch.equal(statistics, model.vision_encoder.tower.bn1.running_mean)
+    assert all(parameter.grad is None for parameter in model.vision_encoder.parameters())
+    assert all(adapter.weight.grad is not None for adapter in model.adapters)
+
+
+def test_vit_l_14_learns_what_the_paper_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three adapters 1024 -> 768 and 21 contexts of 8 words: 2,490,624 parameters."""
+    from open_clip import get_model_config
+
+    vision, text = (get_model_config("ViT-L-14-quickgelu")[part] for part in ("vision_cfg", "text_cfg"))
+    adapters = 3 * (vision["width"] + 1) * 768
+    contexts = 21 * 8 * text["width"]
+    assert adapters + contexts == 2_490_624
+
+
+def test_blocks_after_the_last_tapped_one_are_removed(official: OfficialRun) -> None:
+    assert len(tiny(official, layers=[1, 2]).vision_encoder.tower.transformer.resblocks) == 2
+
+
+def test_layer_maps_differ(official: OfficialRun) -> None:
+    """A family of CLIP detectors was published with identical maps for all its layers."""
+    first, second, third = tiny(official).vision_encoder(torch.rand(1, 3, *IMAGE_SIZE))
+    assert not torch.allclose(first, second, atol=1e-2)
+    assert not torch.allclose(second, third, atol=1e-2)
+
+
+def test_positional_embedding_is_resized_and_quick_gelu_kept_at_another_size(official: OfficialRun) -> None:
+    model = tiny(official, image_size=(84, 84))
+    assert model.vision_encoder(torch.rand(1, 3, 84, 84))[0].shape[-2:] == (6, 6)
+    activations = {type(block.mlp.gelu).__name__ for block in model.vision_encoder.tower.transformer.resblocks}
+    assert activations == {"QuickGELU"}
+
+
+def test_openai_weights_get_quick_gelu_whatever_the_architecture_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``ViT-L-14`` with OpenAI's weights must not be built with GELU: open_clip only warns."""
+    import open_clip
+
+    from anomalib_mediclip.models.pretrained import create_clip
+
+    asked = {}
+    monkeypatch.setattr(open_clip, "create_model", lambda *_, **options: asked.update(options) or torch.nn.Identity())
+    create_clip("ViT-L-14", "openai", (448, 448))
+    assert asked["force_quick_gelu"] is True
+    create_clip("ViT-L-14", "laion2b_s32b_b82k", (224, 224))
+    assert asked["force_quick_gelu"] is False
+
+
+def test_open_clip_resnet_taps_its_stages() -> None:
+    model = MediCLIPModel("RN50", weights=None, layers=[1, 3], prompt="prototype")
+    assert model.vision_encoder.channels == [256, 1024]
+    assert [tuple(f.shape[1:]) for f in model.vision_encoder(torch.rand(1, 3, 64, 64))] == [(256, 16, 16), (1024, 4, 4)]
+
+
+def test_handcrafted_prompts_learn_the_adapters_only(official: OfficialRun) -> None:
+    model = tiny(official, prompt="handcrafted")
+    learnt = {name.split(".")[0] for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert learnt == {"adapters"}
+    assert model(torch.rand(1, 3, *IMAGE_SIZE)).shape == (1, 2, *IMAGE_SIZE)
+
+
+def test_no_adapter_pools_the_channels(official: OfficialRun) -> None:
+    pooled = ChannelPooling(4, 2)(torch.tensor([1.0, 3.0, 5.0, 7.0]).view(1, 4, 1, 1)).flatten()
+    torch.testing.assert_close(pooled, torch.nn.functional.normalize(torch.tensor([2.0, 6.0]), dim=0))
+    model = tiny(official, adapter="none")
+    assert not any(parameter.requires_grad for parameter in model.adapters.parameters())
+
+
+def test_same_seed_same_initial_weights_and_global_generator_untouched(official: OfficialRun) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first, second, other = tiny(official, seed=1), tiny(official, seed=1), tiny(official, seed=2)
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(first.prompts.context, second.prompts.context)
+    assert torch.equal(first.adapters[0].weight, second.adapters[0].weight)
+    assert not torch.equal(first.prompts.context, other.prompts.context)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"encoder": "ViT-X-99"}, ["ViT-X-99", "list_models"]),
+        ({"encoder": "timm/no_such_net", "prompt": "prototype"}, ["no_such_net", "timm"]),
+        ({"encoder": "ViT-B-32", "weights": "no_such_tag"}, ["no_such_tag", "openai"]),
+        ({**LITE, "weights": "no/such/file.pth"}, ["no/such/file.pth", "pretrained"]),
+        ({**LITE, "layers": [3, 6]}, ["[3, 6]", "1 to 5"]),
+        ({**LITE, "layers": [0, 1]}, ["[0, 1]", "1 to 5"]),
+        ({**LITE, "layers": []}, ["[]", "1 to 5"]),
+        ({**LITE, "prompt": "learnable"}, ["no text tower", "prototype"]),
+        ({**LITE, "adapter": "mlp"}, ["mlp", "linear"]),
+        ({**LITE, "temperature": 0.0}, ["temperature=0.0"]),
+        ({**LITE, "aggregation": "max"}, ["max", "probability"]),
+    ],
+)
+def test_wrong_options_are_named(options: dict, words: list[str]) -> None:
+    with pytest.raises(ValueError) as error:
+        MediCLIPModel(**options)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_prompts_that_do_not_fit_are_refused(official: OfficialRun) -> None:
+    with pytest.raises(ValueError, match="longer than the 77 tokens"):
+        tiny(official, abnormal_tokens=["lesion " * 80])
+    with pytest.raises(ValueError, match="context_length=0"):
+        tiny(official, context_length=0)
+    with pytest.raises(ValueError, match="at least one entry"):
+        tiny(official, normal_tokens=[])
+
+
+def test_weights_that_cannot_be_downloaded_say_what_to_do_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    import open_clip
+
+    def no_network(*_, **__) -> None:
+        msg = "Failed to download weights for tag 'openai': connection refused"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(open_clip, "create_model", no_network)
+    with pytest.raises(RuntimeError, match="Without a network: download the weights on another machine"):
+        MediCLIPModel("ViT-B-32")
+
+
+def test_text_sequence_is_cut_after_the_longest_prompt_exactly(official: OfficialRun) -> None:
+    prompts = tiny(official).prompts
+    assert prompts.embeddings.shape[1] < 20
+    full = tiny(official, causal_text=False).prompts
+    full.text_encoder.attention_mask = torch.full((77, 77), float("-inf")).triu_(1)
+    assert full.embeddings.shape[1] == 77
+    torch.testing.assert_close(prompts(), full(), atol=1e-6, rtol=0)
