@@ -5,15 +5,21 @@
 
 anomalib 2.7 has no plugin mechanism: short names such as ``--model MediCLIP`` resolve only among classes that are
 already imported. The distribution therefore installs ``anomalib_mediclip_autoload.pth``, which imports this module
-when Python starts. It puts a finder on ``sys.meta_path`` that waits for the modules of anomalib named in ``HOSTS`` to be
-imported and then hands over to :mod:`anomalib_mediclip.registration`. Only modules that every interpreter has already
-loaded are imported here, so that a process that never imports anomalib pays well under a millisecond.
+when Python starts. It puts a finder on ``sys.meta_path`` that waits for the modules of anomalib named in ``HOSTS`` to
+be imported and then hands over to :mod:`anomalib_mediclip.registration`. Only modules that every interpreter has
+already loaded are imported here, so that a process that never imports anomalib pays well under a millisecond.
 
 Set ``ANOMALIB_MEDICLIP_AUTOLOAD=0`` to switch it off.
 """
 
 import os
 import sys
+
+TYPE_CHECKING = False  # typing.TYPE_CHECKING, without the import
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
 
 HOSTS = ("anomalib.data", "anomalib.models", "anomalib.engine")
 
@@ -24,7 +30,7 @@ class AnomalibFinder:
     def __init__(self) -> None:
         self._searching = False
 
-    def find_spec(self, fullname: str, path=None, target=None):  # noqa: ANN001, ANN201  # importlib's untyped protocol
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> "ModuleSpec | None":  # noqa: ARG002
         """Let the other finders locate a host module, and have it run the registration after its own code."""
         if fullname not in HOSTS or self._searching:
             return None
@@ -36,14 +42,14 @@ class AnomalibFinder:
         finally:
             self._searching = False
         if spec is not None and spec.loader is not None:
-            spec.loader.exec_module = _registering(spec.loader.exec_module, fullname)
+            spec.loader.exec_module = _registering(spec.loader.exec_module, fullname)  # type: ignore
         return spec
 
 
-def _registering(exec_module, host: str):  # noqa: ANN001, ANN202
+def _registering(exec_module: "Callable[[ModuleType], None]", host: str) -> "Callable[[ModuleType], None]":
     """Wrap a loader's ``exec_module`` so that the plugin registers itself in the module it has just executed."""
 
-    def exec_and_register(module) -> None:  # noqa: ANN001
+    def exec_and_register(module: "ModuleType") -> None:
         exec_module(module)
         register(host)
 
@@ -60,7 +66,7 @@ def register(host: str) -> None:
         from anomalib_mediclip import registration
 
         registration.register(host)
-    except Exception as error:  # noqa: BLE001  # whatever breaks in the plugin must not break anomalib
+    except Exception as error:  # whatever breaks in the plugin must not break anomalib
         import warnings
 
         msg = (

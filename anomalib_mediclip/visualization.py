@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from anomalib.data import ImageBatch, ImageItem
 from anomalib.utils.path import generate_output_filename
-from anomalib.visualization import Visualizer
+from anomalib.visualization import ImageVisualizer
 from lightning import LightningModule, Trainer
 from PIL import Image, ImageDraw, ImageFont
 
@@ -28,7 +28,7 @@ BACKGROUND = (24, 24, 24)
 INK = (235, 235, 235)
 
 
-class MedicalVisualizer(Visualizer):
+class MedicalVisualizer(ImageVisualizer):
     """Write one picture for every tested or predicted image.
 
     From left to right: the image in its own aspect ratio; the anomaly map over it, on a colour scale that is the same
@@ -41,8 +41,20 @@ class MedicalVisualizer(Visualizer):
     """
 
     def __init__(self, output_dir: str | Path | None = None) -> None:
-        super().__init__()
-        self.output_dir = output_dir
+        super().__init__(output_dir=output_dir)
+
+    def visualize(self, predictions: Any) -> Any:
+        """Draw an item, or every item of a batch.
+
+        Args:
+            predictions (Any): Item or batch of anomalib, of torch tensors.
+
+        Returns:
+            Any: Picture of the item, or a list of pictures.
+        """
+        if isinstance(predictions, ImageItem):
+            return draw_prediction(predictions)
+        return [draw_prediction(item) for item in predictions]
 
     def on_test_batch_end(
         self,
@@ -67,7 +79,7 @@ class MedicalVisualizer(Visualizer):
         datamodule = getattr(trainer, "datamodule", None)
         for item in batch:
             target = generate_output_filename(
-                input_path=item.image_path,
+                input_path=item.image_path or "",
                 output_path=self.output_dir or Path(trainer.default_root_dir) / "images",
                 dataset_name=getattr(datamodule, "name", None),
                 category=getattr(datamodule, "category", None),
@@ -108,7 +120,7 @@ def draw_prediction(item: ImageItem) -> Image.Image:
 
 def _panel_image(item: ImageItem) -> np.ndarray:
     """Return the image at the height of a panel, uint8 RGB ``(H, W, 3)``."""
-    image = item.image if item.image_path is None else read_image(item.image_path)
+    image = torch.as_tensor(item.image) if item.image_path is None else read_image(item.image_path)
     pixels = (image.as_subclass(torch.Tensor).permute(1, 2, 0).clamp(0, 1) * 255).round().byte().cpu().numpy()
     width = max(64, min(2 * PANEL_HEIGHT, round(PANEL_HEIGHT * pixels.shape[1] / pixels.shape[0])))
     return np.ascontiguousarray(cv2.resize(pixels, (width, PANEL_HEIGHT), interpolation=cv2.INTER_AREA))
@@ -145,7 +157,8 @@ def _with_outlines(picture: np.ndarray, item: ImageItem) -> np.ndarray:
 
 def _colours(values: np.ndarray) -> np.ndarray:
     """Map values in [0, 1] to uint8 RGB colours."""
-    return cv2.cvtColor(cv2.applyColorMap((values * 255).round().astype(np.uint8), cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
+    levels = (values * 255).round().astype(np.uint8)
+    return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
 
 
 def _known(mask: torch.Tensor | None) -> bool:

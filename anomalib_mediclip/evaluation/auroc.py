@@ -97,7 +97,7 @@ class AUROC(AnomalibMetric, _ExactAUROC):
         tensor(1.)
     """
 
-    def update(self, batch: Batch) -> None:
+    def update(self, batch: Batch) -> None:  # type: ignore[override]
         """Add a batch, taking the raw form of a field where the post-processor has kept one.
 
         Args:

@@ -52,11 +52,11 @@ class CalibrationPostProcessor(PostProcessor):
         pixel_sensitivity (float, optional): Pixels above 1 minus this are anomalous. Defaults to ``0.5``.
     """
 
-    def on_validation_batch_end(
+    def on_validation_batch_end(  # type: ignore[override]  # as anomalib declares it
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Batch,
+        outputs: Any,
         *args: Any,
         **kwargs: Any,
     ) -> None:

@@ -3,8 +3,9 @@
 
 """Test metrics of the plugin's models."""
 
+from collections.abc import Iterable
 from dataclasses import fields
-from typing import Any
+from typing import Any, cast
 
 import torch
 from anomalib.data import ImageBatch
@@ -52,8 +53,7 @@ class MedicalEvaluator(Evaluator):
         """
         del trainer, pl_module, outputs, batch_idx, dataloader_idx
         outlined = _outlined(batch)
-        metric: AnomalibMetric
-        for metric in self.test_metrics:
+        for metric in cast("Iterable[AnomalibMetric]", self.test_metrics):
             pixel_level = "gt_mask" in metric.fields
             if not pixel_level or outlined.all():
                 metric.update(batch)
@@ -64,13 +64,13 @@ class MedicalEvaluator(Evaluator):
 def _outlined(batch: ImageBatch) -> torch.Tensor:
     """Return which images have ground truth for their pixels, shape ``(B,)``."""
     if batch.gt_mask is None or batch.gt_label is None:
-        return torch.ones(len(batch.image), dtype=torch.bool)
+        return torch.ones(batch.batch_size, dtype=torch.bool)
     return batch.gt_mask.flatten(1).any(dim=1) | ~batch.gt_label.bool()
 
 
 def _select(batch: ImageBatch, chosen: torch.Tensor) -> ImageBatch:
     """Return some images of a batch, raw predictions included."""
-    selected = {}
+    selected: dict[str, Any] = {}
     for name in [*(field.name for field in fields(batch)), "raw_pred_score", "raw_anomaly_map"]:
         value = getattr(batch, name, None)
         if isinstance(value, torch.Tensor):

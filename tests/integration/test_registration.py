@@ -49,10 +49,12 @@ def test_names_resolve_without_importing_the_plugin() -> None:
     "first", ["anomalib.data", "anomalib.models", "anomalib.engine", "anomalib.cli", "anomalib_mediclip.models"]
 )
 def test_any_order_of_imports_registers(first: str) -> None:
-    code = f"import {first}; import anomalib.data, anomalib.models; from anomalib.engine import Engine; " + (
-        "print(anomalib.models.MediCLIP.__name__, anomalib.data.BrainMRI.__name__, "
-        "Engine._setup_trainer.respects_defaults)"
-    )
+    code = f"""
+import {first}
+import anomalib.data, anomalib.models
+from anomalib.engine import Engine
+print(anomalib.models.MediCLIP.__name__, anomalib.data.BrainMRI.__name__, Engine._setup_trainer.respects_defaults)
+"""
     result = python(code)
     assert result.stdout.split() == ["MediCLIP", "BrainMRI", "True"], result.stderr
     assert "RuntimeWarning" not in result.stderr

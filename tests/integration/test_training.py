@@ -10,7 +10,7 @@ import pytest
 import torch
 from anomalib.engine import Engine
 
-from anomalib_mediclip import MediCLIP, MedicalFolder
+from anomalib_mediclip import MedicalFolder, MediCLIP
 from tests.helpers.official import LAYERS, OfficialRun
 
 IMAGE_SIZE = (84, 84)

@@ -10,19 +10,20 @@ import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from anomalib import LearningType
-from anomalib.data import Batch
+from anomalib.data import ImageBatch
 from anomalib.metrics import Evaluator
 from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
-from anomalib.visualization import Visualizer
+from anomalib.visualization import ImageVisualizer, Visualizer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
+from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import InterpolationMode, Normalize, Resize
 from torchvision.transforms.v2.functional import resize
 
@@ -96,6 +97,9 @@ class MediCLIP(AnomalibModule):
         >>> Engine(max_epochs=10).train(model, datamodule=datamodule)  # doctest: +SKIP
     """
 
+    model: MediCLIPModel
+    anomaly_generator: MedicalAnomalyGenerator
+
     def __init__(
         self,
         encoder: str = "ViT-L-14-quickgelu",
@@ -111,7 +115,7 @@ class MediCLIP(AnomalibModule):
         temperature: float = 0.07,
         aggregation: Aggregation = "probability",
         synthesis: SynthesisOptions | None = None,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 1e-3,  # noqa: ARG002  # a hyper-parameter, read in configure_optimizers
         seed: int = 0,
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
@@ -152,18 +156,19 @@ class MediCLIP(AnomalibModule):
                 "Remove Normalize from the pre-processor."
             )
             raise ValueError(msg)
-        warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")  # the frozen encoder is meant to be
+        # Lightning wonders about the frozen encoder
+        warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
         self._resumed_from = str(self.trainer.ckpt_path) if self.trainer.ckpt_path else None
         self._limit_val_batches = self.trainer.limit_val_batches
 
     def on_train_start(self) -> None:
         """Give the generator the support images that CutPaste cuts from."""
-        dataset = self.trainer.train_dataloader.dataset
+        dataset: Any = cast("DataLoader", self.trainer.train_dataloader).dataset
         step = max(1, len(dataset) // MAX_SOURCES)
         images = [dataset[index].image for index in range(0, len(dataset), step)]
-        if self.pre_processor is not None and self.pre_processor.transform is not None:
-            images = [self.pre_processor.transform(image) for image in images]
-        self.anomaly_generator.set_support_set([image.as_subclass(torch.Tensor) for image in images])
+        transform: Any = getattr(self.pre_processor, "transform", None)
+        images = [transform(image) for image in images] if transform else images
+        self.anomaly_generator.set_support_set([_in_range(image) for image in images])
 
     def on_train_epoch_start(self) -> None:
         """Validate in the last epoch only: validation calibrates the scores and decides nothing else."""
@@ -173,11 +178,11 @@ class MediCLIP(AnomalibModule):
         """Give the trainer back as it was."""
         self.trainer.limit_val_batches = self._limit_val_batches
 
-    def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
+    def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Synthesise anomalies on a batch of normal images and compute the loss (Eq. 3).
 
         Args:
-            batch (Batch): Batch of normal images.
+            batch (ImageBatch): Batch of normal images.
             *args (Any): Not used.
             **kwargs (Any): Not used.
 
@@ -188,24 +193,24 @@ class MediCLIP(AnomalibModule):
             FloatingPointError: If the loss is not finite.
         """
         del args, kwargs
-        names = [Path(path).name for path in batch.image_path]
-        images, masks = self.anomaly_generator(batch.image.as_subclass(torch.Tensor), names, self.current_epoch)
+        names = [Path(path).name for path in batch.image_path or []]
+        images, masks = self.anomaly_generator(_in_range(batch.image), names, self.current_epoch)
         loss = self.loss(self.model(images), masks.squeeze(1))
         if not torch.isfinite(loss):
             msg = (
                 f"The loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}); training stops. "
                 f"The last checkpoint, {self._last_checkpoint()}, is kept. Lower --model.learning_rate "
-                f"({self.hparams.learning_rate}), or use --trainer.precision 32."
+                f"({self.hparams['learning_rate']}), or use --trainer.precision 32."
             )
             raise FloatingPointError(msg)
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(images))
         return loss
 
-    def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
+    def validation_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Predict a batch of the synthetic validation set.
 
         Args:
-            batch (Batch): Batch of images.
+            batch (ImageBatch): Batch of images.
             *args (Any): Not used.
             **kwargs (Any): Not used.
 
@@ -215,19 +220,19 @@ class MediCLIP(AnomalibModule):
         del args, kwargs
         return batch.update(**self.model(batch.image)._asdict())
 
-    def on_predict_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def on_predict_batch_start(self, batch: ImageBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Read 16-bit images again: anomalib's own reader saturates them without a word.
 
         Args:
-            batch (Batch): Batch of images.
+            batch (ImageBatch): Batch of images.
             batch_idx (int): Number of the batch.
             dataloader_idx (int, optional): Number of the data loader. Defaults to ``0``.
         """
         del batch_idx, dataloader_idx
         for index, path in enumerate(batch.image_path or []):
             if is_deep(path):
-                image = resize(read_image(path), list(batch.image.shape[-2:]), antialias=True)
-                batch.image[index] = image.to(batch.image)
+                images = cast("torch.Tensor", batch.image)
+                images[index] = resize(read_image(path), list(images.shape[-2:]), antialias=True).to(images)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return Adam with the settings of the official code.
@@ -242,7 +247,7 @@ class MediCLIP(AnomalibModule):
         if not learnt:
             msg = "adapter='none' with prompt='handcrafted' leaves nothing to learn. Test it with `anomalib test`."
             raise ValueError(msg)
-        return torch.optim.Adam(learnt, lr=self.hparams.learning_rate, betas=(0.5, 0.999))
+        return torch.optim.Adam(learnt, lr=self.hparams["learning_rate"], betas=(0.5, 0.999))
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
@@ -257,7 +262,7 @@ class MediCLIP(AnomalibModule):
         checkpoint["state_dict"] = {
             name: value for name, value in checkpoint["state_dict"].items() if not name.startswith(frozen)
         }
-        checkpoint["frozen_encoder"] = {"name": self.hparams.encoder, "hash": self.model.encoder_hash()}
+        checkpoint["frozen_encoder"] = {"name": self.hparams["encoder"], "hash": self.model.encoder_hash()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put the frozen encoder back under what was learnt, after checking that it is the same one.
@@ -284,16 +289,16 @@ class MediCLIP(AnomalibModule):
         if trained_on is None:
             msg = "The checkpoint names no frozen encoder: it was not written by MediCLIP of anomalib-mediclip."
             raise ValueError(msg)
-        if trained_on["name"] != self.hparams.encoder:
+        if trained_on["name"] != self.hparams["encoder"]:
             msg = (
                 f"The checkpoint was trained on the encoder {trained_on['name']!r}, this model has "
-                f"{self.hparams.encoder!r}. Give --model.encoder (and its layers and weights) as in training."
+                f"{self.hparams['encoder']!r}. Give --model.encoder (and its layers and weights) as in training."
             )
             raise ValueError(msg)
         if trained_on["hash"] != self.model.encoder_hash():
             msg = (
                 f"The checkpoint was trained on other weights of {trained_on['name']!r} (hash {trained_on['hash']}) "
-                f"than weights={self.hparams.weights!r} of this model (hash {self.model.encoder_hash()}). "
+                f"than weights={self.hparams['weights']!r} of this model (hash {self.model.encoder_hash()}). "
                 "Give --model.weights, --model.layers and --model.image_size as in training."
             )
             raise ValueError(msg)
@@ -312,8 +317,9 @@ class MediCLIP(AnomalibModule):
 
     def _calibrates_now(self) -> bool:
         """Tell whether this epoch is the last, or the user follows the validation metrics."""
-        trainer = self.trainer
-        if trainer.check_val_every_n_epoch != 1 or any(isinstance(c, EarlyStopping) for c in trainer.callbacks):
+        trainer: Any = self.trainer
+        followed = any(isinstance(callback, EarlyStopping) for callback in trainer.callbacks)
+        if followed or trainer.check_val_every_n_epoch != 1:
             return True
         if trainer.max_epochs not in (None, -1) and self.current_epoch + 1 >= trainer.max_epochs:
             return True
@@ -359,6 +365,11 @@ class MediCLIP(AnomalibModule):
         return MedicalEvaluator()
 
     @classmethod
-    def configure_visualizer(cls) -> Visualizer:
+    def configure_visualizer(cls) -> ImageVisualizer:
         """Return the default visualizer."""
         return MedicalVisualizer()
+
+
+def _in_range(image: torch.Tensor | None) -> torch.Tensor:
+    """Return a plain tensor in [0, 1]: some interpolations overshoot when they resize."""
+    return torch.as_tensor(image).as_subclass(torch.Tensor).clamp(0, 1)

@@ -4,7 +4,7 @@
 """Prompt features f_n and f_a: learnable prompts, fixed templates, or prototypes (paper, section 2.2 and Table S1)."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -59,7 +59,7 @@ class TextEncoder(nn.Module):
     """Frozen text tower F of an open_clip model, fed with word embeddings instead of words.
 
     Args:
-        clip (nn.Module): Frozen open_clip model with a native text tower.
+        clip (Any): Frozen open_clip model with a native text tower.
         causal (bool): Whether tokens attend to earlier tokens only, as CLIP was trained. The official code of MediCLIP
             drops the mask.
 
@@ -68,8 +68,10 @@ class TextEncoder(nn.Module):
     """
 
     attention_mask: torch.Tensor | None
+    token_embedding: nn.Embedding
+    text_projection: torch.Tensor
 
-    def __init__(self, clip: nn.Module, causal: bool) -> None:
+    def __init__(self, clip: Any, causal: bool) -> None:
         super().__init__()
         tower = getattr(clip, "text", clip)
         pool_type = getattr(tower, "text_pool_type", getattr(tower, "pool_type", None))

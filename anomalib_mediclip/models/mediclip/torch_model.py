@@ -11,7 +11,7 @@ Paper: https://arxiv.org/abs/2405.11315
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import open_clip
 import torch
@@ -106,7 +106,7 @@ class MediCLIPModel(nn.Module):
                 self.vision_encoder = TimmVisionEncoder(encoder, weights, list(layers))
                 self.prompts = _prompts_without_text(encoder, prompt, width)
             else:
-                clip = create_clip(encoder, weights, tuple(image_size))
+                clip = create_clip(encoder, weights, (image_size[0], image_size[1]))
                 self.prompts, width = _prompts_of(
                     clip, encoder, prompt, context_length, normal_tokens, abnormal_tokens, causal_text
                 )
@@ -144,10 +144,8 @@ class MediCLIPModel(nn.Module):
 
     def encoder_hash(self) -> str:
         """Hash the weights of the frozen encoders; see :func:`anomalib_mediclip.models.pretrained.weights_hash`."""
-        frozen = nn.ModuleList([self.vision_encoder])
-        if hasattr(self.prompts, "text_encoder"):
-            frozen.append(self.prompts.text_encoder)
-        return weights_hash(frozen)
+        text_encoder = getattr(self.prompts, "text_encoder", None)
+        return weights_hash(nn.ModuleList([self.vision_encoder, *([text_encoder] if text_encoder else [])]))
 
 
 def _adapter_type(adapter: str) -> type[nn.Module]:
@@ -171,7 +169,7 @@ def _prompts_without_text(encoder: str, prompt: str, width: int) -> nn.Module:
 
 
 def _prompts_of(
-    clip: nn.Module,
+    clip: Any,
     encoder: str,
     prompt: str,
     context_length: int,

@@ -3,6 +3,8 @@
 
 """Frozen vision encoder G_j and the linear adapters on its patch features (paper, section 2.3)."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -23,6 +25,8 @@ class VisionEncoder(nn.Module):
 
     mean: torch.Tensor
     std: torch.Tensor
+    tower: Any  # modules of open_clip and timm, whose attributes are not typed
+    channels: list[int]
 
     def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
         super().__init__()
@@ -64,14 +68,14 @@ class ClipVisionEncoder(VisionEncoder):
     one are removed.
 
     Args:
-        clip (nn.Module): Frozen open_clip model with a native vision tower.
+        clip (Any): Frozen open_clip model with a native vision tower.
         layers (list[int]): Tapped blocks, 1-based (for a ResNet its four stages).
 
     Raises:
         ValueError: If a block does not exist, or the vision tower is of a kind that has no blocks to tap.
     """
 
-    def __init__(self, clip: nn.Module, layers: list[int]) -> None:
+    def __init__(self, clip: Any, layers: list[int]) -> None:
         tower = clip.visual
         super().__init__(tuple(tower.preprocess_cfg["mean"]), tuple(tower.preprocess_cfg["std"]))
         name = type(tower).__name__

@@ -28,7 +28,7 @@ def test_equals_scikit_learn_with_and_without_ties(decimals: int) -> None:
 
 @pytest.mark.parametrize("transform", [lambda x: 1000 * x, lambda x: x - 50, torch.exp, lambda x: -1 / (x + 100)])
 def test_depends_on_the_order_only(transform) -> None:
-    """torchmetrics saturates scores outside [0, 1]: PatchCore's distances 'always report AUROC 0.5'."""
+    """Torchmetrics saturates scores outside [0, 1]: PatchCore's distances 'always report AUROC 0.5'."""
     scores, labels = torch.linspace(-3, 3, 101, dtype=torch.float64), (torch.arange(101) * 7 % 13 > 5)
     assert exact_auroc(transform(scores), labels) == exact_auroc(scores, labels)
 
