@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 from anomalib.data import Batch
+from anomalib.metrics import F1AdaptiveThreshold
 from anomalib.post_processing import PostProcessor
 from lightning import LightningModule, Trainer
+from torchmetrics.utilities import dim_zero_cat
 
 from anomalib_mediclip.evaluation.auroc import RAW
 
@@ -36,12 +38,47 @@ def calibrate(probability: torch.Tensor, threshold: torch.Tensor) -> torch.Tenso
     return anomalous / (anomalous + calibrated * (1 - probability))
 
 
+class MidwayThreshold(F1AdaptiveThreshold):
+    """Threshold of the best F1, midway between the two scores that it separates.
+
+    anomalib's own threshold is the lowest score still called anomalous. Between that and the highest score called
+    normal every value is equally good on the validation set; real lesions are subtler than synthetic ones, so the
+    middle is the better guess.
+
+    Example:
+        >>> import torch
+        >>> from anomalib.data import ImageBatch
+        >>> batch = ImageBatch(
+        ...     image=torch.rand(4, 3, 8, 8),
+        ...     pred_score=torch.tensor([0.1, 0.2, 0.8, 0.9]),
+        ...     gt_label=torch.tensor([0, 0, 1, 1]),
+        ... )
+        >>> threshold = MidwayThreshold(fields=["pred_score", "gt_label"])
+        >>> threshold.update(batch)
+        >>> threshold.compute()
+        tensor(0.5000)
+    """
+
+    def compute(self) -> torch.Tensor:  # type: ignore[override]  # as anomalib declares it
+        """Compute the threshold; with a single class present it is anomalib's fallback.
+
+        Returns:
+            torch.Tensor: Scalar.
+        """
+        threshold = super().compute()
+        if self._update_count == 0 or not (self._has_anomalous_samples() and self._has_normal_samples()):
+            return threshold
+        scores = dim_zero_cat(self.preds)
+        below = scores[scores < threshold]
+        return (threshold + below.max()) / 2 if len(below) else threshold
+
+
 class CalibrationPostProcessor(PostProcessor):
     """anomalib's post-processor with a strictly monotonic calibration in place of min-max scaling and clamping.
 
-    Image and pixel thresholds are those of the best F1 on the validation set, as in anomalib; the validation set of
-    this plugin's data modules is synthetic. What the model predicted is kept in the batch as ``raw_pred_score`` and
-    ``raw_anomaly_map``, for metrics that must not depend on the calibration.
+    Image and pixel thresholds are those of the best F1 on the validation set (:class:`MidwayThreshold`); the validation
+    set of this plugin's data modules is synthetic. What the model predicted is kept in the batch as ``raw_pred_score``
+    and ``raw_anomaly_map``, for metrics that must not depend on the calibration.
 
     Args:
         enable_normalization (bool, optional): Whether to calibrate. Defaults to ``True``.
@@ -51,6 +88,20 @@ class CalibrationPostProcessor(PostProcessor):
         image_sensitivity (float, optional): Images above 1 minus this are anomalous. Defaults to ``0.5``.
         pixel_sensitivity (float, optional): Pixels above 1 minus this are anomalous. Defaults to ``0.5``.
     """
+
+    def __init__(
+        self,
+        enable_normalization: bool = True,
+        enable_thresholding: bool = True,
+        enable_threshold_matching: bool = True,
+        image_sensitivity: float = 0.5,
+        pixel_sensitivity: float = 0.5,
+    ) -> None:
+        super().__init__(
+            enable_normalization, enable_thresholding, enable_threshold_matching, image_sensitivity, pixel_sensitivity
+        )
+        self._image_threshold_metric = MidwayThreshold(fields=["pred_score", "gt_label"], strict=False)
+        self._pixel_threshold_metric = MidwayThreshold(fields=["anomaly_map", "gt_mask"], strict=False)
 
     def on_validation_batch_end(  # type: ignore[override]  # as anomalib declares it
         self,
