@@ -5,14 +5,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-EPOCHS ?= 100
 RESULTS := results/MediCLIP/sample/latest
 
 .PHONY: demo test lint clean
 
 demo: $(VENV)/.lite
 	$(BIN)/anomalib train --config configs/model/mediclip_lite.yaml --data configs/data/sample.yaml \
-	    --trainer.max_epochs $(EPOCHS) --default_root_dir results
+	    --default_root_dir results
 	@echo
 	@echo "Done. One picture for every test image is in $(RESULTS)/images/sample:"
 	@echo "the image, its anomaly map on a fixed colour scale, and the outline of what was predicted (red) and is true (green)."
