@@ -11,6 +11,8 @@ import torch
 from anomalib.data import ImageBatch
 from anomalib.metrics import AnomalibMetric, Evaluator, F1Score
 from lightning import LightningModule, Trainer
+from torch.nn import ModuleList
+from torchmetrics import Metric
 
 from anomalib_mediclip.evaluation.auroc import AUROC
 
@@ -59,6 +61,18 @@ class MedicalEvaluator(Evaluator):
                 metric.update(batch)
             elif outlined.any():
                 metric.update(_select(batch, outlined))
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the metrics that had something to measure: no pixel metrics for a set without masks.
+
+        Args:
+            trainer (Trainer): Trainer.
+            pl_module (LightningModule): Model.
+        """
+        metrics = self.test_metrics
+        self.test_metrics = ModuleList(metric for metric in metrics if cast("Metric", metric).update_called)
+        super().on_test_epoch_end(trainer, pl_module)
+        self.test_metrics = metrics
 
 
 def _outlined(batch: ImageBatch) -> torch.Tensor:

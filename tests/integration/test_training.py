@@ -79,6 +79,13 @@ def test_metrics_files_and_scores_of_a_run(official, sample_data, tmp_path) -> N
     assert all((sample_data / line).is_file() for line in listed)
 
 
+def test_sets_without_masks_report_image_metrics_only(official, sample_data, tmp_path, recwarn) -> None:
+    datamodule = sample_datamodule(sample_data, mask_dir=None)
+    (metrics,) = engine(tmp_path).train(tiny_model(official), datamodule=datamodule)
+    assert set(metrics) == {"image_AUROC", "image_F1Score"}
+    assert not [warning for warning in recwarn if "called before the ``update``" in str(warning.message)]
+
+
 def test_checkpoint_holds_what_was_learnt_and_reloads_to_the_same_map(official, sample_data, tmp_path) -> None:
     model = trained(official, sample_data, tmp_path).eval()
     checkpoint = torch.load(checkpoint_of(tmp_path), weights_only=True)
