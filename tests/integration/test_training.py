@@ -183,3 +183,23 @@ def test_sixteen_bit_images_are_predicted_without_saturation(official, tmp_path)
     assert batch.image.unique().numel() > 1000
     assert batch.image.min() < 0.02
     assert batch.image.max() > 0.98
+
+
+def test_exports_of_a_vit_agree_on_real_images(official, sample_data, tmp_path) -> None:
+    import onnxruntime
+    import openvino
+
+    from anomalib_mediclip.io import read_image
+
+    model = trained(official, sample_data, tmp_path / "run").eval()
+    session = onnxruntime.InferenceSession(model.to_onnx(tmp_path), providers=["CPUExecutionProvider"])
+    compiled = openvino.Core().compile_model(model.to_openvino(tmp_path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for path in sorted((sample_data / "test" / "abnormal").glob("*.png"))[:3]:
+        image = read_image(path)[None]
+        with torch.no_grad():
+            expected = model(image)
+        in_onnx, in_openvino = session.run(["anomaly_map"], {"input": image.numpy()})[0], compiled(image.numpy())
+        torch.testing.assert_close(torch.from_numpy(in_onnx), expected.anomaly_map, atol=1e-3, rtol=0)
+        torch.testing.assert_close(
+            torch.from_numpy(in_openvino["anomaly_map"]), expected.anomaly_map, atol=1e-3, rtol=0
+        )

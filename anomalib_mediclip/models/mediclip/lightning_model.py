@@ -33,12 +33,14 @@ from anomalib_mediclip.models.mediclip.anomaly_map import Aggregation
 from anomalib_mediclip.models.mediclip.loss import MediCLIPLoss
 from anomalib_mediclip.models.mediclip.prompting import ABNORMAL_TOKENS, NORMAL_TOKENS, PromptType
 from anomalib_mediclip.models.mediclip.torch_model import AdapterType, MediCLIPModel
+from anomalib_mediclip.models.quiet import quiet
 from anomalib_mediclip.synthesis import MedicalAnomalyGenerator, SynthesisOptions
 from anomalib_mediclip.visualization import MedicalVisualizer
 
 logger = logging.getLogger(__name__)
 
 MAX_EPOCHS = 200  # official code; the paper does not say
+ONNX_OPSET = 18
 MAX_SOURCES = 512  # support images kept in memory for CutPaste to cut from
 
 
@@ -324,6 +326,31 @@ class MediCLIP(AnomalibModule):
         if trainer.max_epochs not in (None, -1) and self.current_epoch + 1 >= trainer.max_epochs:
             return True
         return trainer.max_steps != -1 and self.global_step + trainer.num_training_batches >= trainer.max_steps
+
+    # -- export --------------------------------------------------------------------------------------------------------
+
+    def to_onnx(  # type: ignore[override]  # as anomalib declares it
+        self,
+        export_root: Path | str,
+        model_file_name: str = "model",
+        input_size: tuple[int, int] | None = None,
+        **kwargs: Any,
+    ) -> Path:
+        """Export to ONNX, with the first opset that the exporter needs no conversion for.
+
+        Args:
+            export_root (Path | str): Folder to write to.
+            model_file_name (str, optional): Name of the file without extension. Defaults to ``"model"``.
+            input_size (tuple[int, int] | None, optional): Fixed height and width of the input in pixels.
+                Defaults to ``None``: any size.
+            **kwargs (Any): Arguments of :func:`torch.onnx.export`.
+
+        Returns:
+            Path: The file.
+        """
+        kwargs.setdefault("opset_version", ONNX_OPSET)
+        with quiet("onnx_ir", "onnxscript"):
+            return super().to_onnx(export_root, model_file_name, input_size, **kwargs)
 
     # -- what anomalib asks of a model ---------------------------------------------------------------------------------
 
