@@ -13,10 +13,15 @@ from tests.helpers.official import OfficialRun, write_official_run
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+def real_data_folder() -> Path:
+    """Return where real images lie if there are any: ``MEDICLIP_TEST_DATA``, or ``../shared/data``."""
+    return Path(os.environ.get("MEDICLIP_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """Return the folder of real images (``MEDICLIP_TEST_DATA`` or ``../shared/data``), or skip the test."""
-    root = Path(os.environ.get("MEDICLIP_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+    """Return the folder of real images, or skip the test."""
+    root = real_data_folder()
     if not root.is_dir():
         pytest.skip(f"no real images at {root}; point MEDICLIP_TEST_DATA at them")
     return root

@@ -85,8 +85,11 @@ def test_predict_writes_a_picture_for_every_image(run: tuple[Path, str], sample_
 @pytest.fixture(scope="module")
 def real_images(sample_data: Path) -> list[torch.Tensor]:
     from anomalib_mediclip.io import read_image
+    from tests.conftest import real_data_folder
 
-    return [read_image(path)[None] for path in sorted((sample_data / "test" / "abnormal").glob("*.png"))[:3]]
+    paths = sorted((sample_data / "test" / "abnormal").glob("*.png"))[:2]
+    paths += sorted((real_data_folder() / "Dataset_BUSI_with_GT" / "malignant").glob("*).png"))[:2]
+    return [read_image(path)[None] for path in paths]
 
 
 @pytest.mark.parametrize("format_", ["torch", "onnx", "openvino"])
