@@ -13,9 +13,9 @@ demo: $(VENV)/.lite
 	$(BIN)/anomalib train --config configs/model/mediclip_lite.yaml --data configs/data/sample.yaml \
 	    --default_root_dir results
 	@echo
-	@echo "Done. One picture for every test image is in $(RESULTS)/images/sample:"
+	@echo "Done. One picture for every test image is in $(RESULTS)/images/test:"
 	@echo "the image, its anomaly map on a fixed colour scale, and the outline of what was predicted (red) and is true (green)."
-	@echo "Start with $(RESULTS)/images/sample/abnormal. The checkpoint is $(RESULTS)/weights/lightning/model.ckpt."
+	@echo "Start with $(RESULTS)/images/test/abnormal. The checkpoint is $(RESULTS)/weights/lightning/model.ckpt."
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(ARGS)

@@ -193,20 +193,20 @@ def white_matter_of(anatomy: Array) -> Mask:
 
 def mass(anatomy: Array, rng: np.random.Generator) -> Lesion:
     """Dark mass with a smooth edge that displaces its surroundings, like a low-grade tumour."""
-    radius = rng.uniform(7, 14)
+    radius = rng.uniform(14, 21)
     centre = place(white_matter_of(anatomy), anatomy, radius + 6, rng)
     depth = draw_depth(centre, radius, 0.12, rng)
-    signal = rng.uniform(0.42, 0.56) + 0.03 * smooth_field(rng, 3)
+    signal = rng.uniform(0.36, 0.5) + 0.03 * smooth_field(rng, 3)
     opacity = rng.uniform(0.75, 0.95) * fade(depth, rng.uniform(1.2, 2.2))
     return Lesion(signal, opacity, depth > 0, mass_effect(centre, depth, rng.uniform(1.5, 3.5)))
 
 
 def ring(anatomy: Array, rng: np.random.Generator) -> Lesion:
     """Dark core in a bright rim of uneven thickness, like an enhancing metastasis or an abscess."""
-    radius = rng.uniform(7, 13)
+    radius = rng.uniform(13, 19)
     centre = place(white_matter_of(anatomy), anatomy, radius + 6, rng)
     depth = draw_depth(centre, radius, 0.08, rng)
-    rim_width = rng.uniform(2.2, 3.6) * np.exp(0.2 * smooth_field(rng, 6))
+    rim_width = rng.uniform(3.5, 5.5) * np.exp(0.2 * smooth_field(rng, 6))
     core = fade(depth - rim_width, 0.7)
     rim = rng.uniform(1.0, 1.1) + 0.03 * smooth_field(rng, 2)
     signal = core * rng.uniform(0.35, 0.5) + (1 - core) * rim
@@ -215,7 +215,7 @@ def ring(anatomy: Array, rng: np.random.Generator) -> Lesion:
 
 def haemorrhage(anatomy: Array, rng: np.random.Generator) -> Lesion:
     """Bright ragged blob of uneven signal, like a subacute bleeding."""
-    radius = rng.uniform(5, 11)
+    radius = rng.uniform(11, 17)
     centre = place(white_matter_of(anatomy), anatomy, radius + 6, rng)
     depth = draw_depth(centre, radius, 0.24, rng) + 0.8 * smooth_field(rng, 2)
     signal = rng.uniform(0.98, 1.1) + 0.05 * smooth_field(rng, 3)
@@ -227,8 +227,8 @@ def foci(anatomy: Array, rng: np.random.Generator) -> Lesion:
     """Several small foci in the white matter beside the ventricles, all dark (as in demyelination) or all bright."""
     near = ndimage.distance_transform_edt(~ventricles_of(anatomy))
     allowed = (near > 4) & (near < 18) & white_matter_of(anatomy)
-    centres = [place(allowed, anatomy, 12, rng) for _ in range(rng.integers(4, 9))]
-    depth = np.max([draw_depth(centre, rng.uniform(2.4, 4.5), 0.18, rng) for centre in centres], axis=0)
+    centres = [place(allowed, anatomy, 12, rng) for _ in range(rng.integers(3, 6))]
+    depth = np.max([draw_depth(centre, rng.uniform(4.5, 7), 0.18, rng) for centre in centres], axis=0)
     bright = rng.random() < 0.4
     signal = np.full(SHAPE, rng.uniform(1.0, 1.1) if bright else rng.uniform(0.4, 0.55))
     return Lesion(signal, rng.uniform(0.75, 0.95) * fade(depth, 0.7), depth > 0, np.zeros((2, *SHAPE)))
