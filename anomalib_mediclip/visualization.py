@@ -130,7 +130,7 @@ def _with_heat_map(picture: np.ndarray, anomaly_map: torch.Tensor) -> np.ndarray
     """Blend the map over the image, more opaque where it is higher, and put the colour scale beside it."""
     values = anomaly_map.squeeze().float().cpu().clamp(0, 1).numpy()
     values = cv2.resize(values, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    opacity = (0.1 + 0.5 * values)[..., None]
+    opacity = (0.2 + 0.5 * values)[..., None]
     blended = (picture * (1 - opacity) + _colours(values) * opacity).round().astype(np.uint8)
     scale = _colours(np.repeat(np.linspace(1, 0, PANEL_HEIGHT, dtype=np.float32)[:, None], SCALE_WIDTH, axis=1))
     gap = np.full((PANEL_HEIGHT, 4, 3), BACKGROUND, np.uint8)
