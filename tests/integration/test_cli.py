@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from tests.conftest import REPOSITORY
@@ -132,3 +134,31 @@ def test_unknown_encoder_ends_with_a_message_not_a_riddle(tmp_path: Path, sample
     result = anomalib("train", "--model", "MediCLIP", "--model.encoder", "ViT-X-99", *data, folder=tmp_path)
     assert result.returncode != 0
     assert "Unknown encoder 'ViT-X-99'" in result.stderr
+
+
+def test_stock_benchmark_resolves_our_names_and_trains_200_epochs(tmp_path: Path, sample_data: Path) -> None:
+    config = {
+        "accelerator": ["cpu"],
+        "benchmark": {
+            "seed": 0,
+            "model": {
+                "class_path": "MediCLIP",
+                "init_args": {
+                    "encoder": "timm/resnet18",
+                    "weights": None,
+                    "layers": [2, 3],
+                    "prompt": "prototype",
+                    "image_size": [64, 64],
+                    "visualizer": False,
+                },
+            },
+            "data": {"class_path": "MedicalFolder", "init_args": {"root": str(sample_data), "k_shot": 2}},
+        },
+    }
+    (tmp_path / "benchmark.yaml").write_text(yaml.safe_dump(config))
+    result = anomalib("benchmark", "--config", tmp_path / "benchmark.yaml", folder=tmp_path)
+    assert result.returncode == 0, result.stderr[-3000:]
+    (results,) = tmp_path.rglob("results.csv")
+    row = pd.read_csv(results).iloc[0]
+    assert 0 <= row["image_AUROC"] <= 1
+    assert "max_epochs=200" in (tmp_path / "runs" / "pipeline.log").read_text() + result.stderr
