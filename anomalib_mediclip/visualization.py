@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import torch
 from anomalib.data import ImageBatch, ImageItem
-from anomalib.utils.path import generate_output_filename
 from anomalib.visualization import ImageVisualizer
 from lightning import LightningModule, Trainer
 from PIL import Image, ImageDraw, ImageFont
@@ -77,16 +76,23 @@ class MedicalVisualizer(ImageVisualizer):
         """
         del pl_module, outputs, batch_idx, dataloader_idx
         datamodule = getattr(trainer, "datamodule", None)
+        folder = Path(self.output_dir or Path(trainer.default_root_dir) / "images")
         for item in batch:
-            target = generate_output_filename(
-                input_path=item.image_path or "",
-                output_path=self.output_dir or Path(trainer.default_root_dir) / "images",
-                dataset_name=getattr(datamodule, "name", None),
-                category=getattr(datamodule, "category", None),
-            )
-            draw_prediction(item).save(Path(target).with_suffix(".png"), compress_level=1)
+            target = folder / _picture_name(Path(item.image_path or "image"), getattr(datamodule, "root", None))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            draw_prediction(item).save(target, compress_level=1)
 
     on_predict_batch_end = on_test_batch_end
+
+
+def _picture_name(image: Path, root: str | Path | None) -> Path:
+    """Name a picture after its image, so that no two images of a data set share one.
+
+    It is the path below the root of the data set or, without one, folder and file; other endings than PNG are kept.
+    """
+    inside = root is not None and image.resolve().is_relative_to(Path(root).resolve())
+    path = image.resolve().relative_to(Path(root or "").resolve()) if inside else Path(image.parent.name, image.name)
+    return path if path.suffix == ".png" else path.with_name(f"{path.name}.png")
 
 
 def draw_prediction(item: ImageItem) -> Image.Image:

@@ -6,7 +6,6 @@
 import copy
 import math
 import os
-from pathlib import Path
 
 import torch
 from anomalib import TaskType
@@ -16,7 +15,7 @@ from pandas import DataFrame
 from torchvision.transforms.v2 import Compose, Resize, Transform
 from torchvision.tv_tensors import Image, Mask
 
-from anomalib_mediclip.io import read_image, read_mask
+from anomalib_mediclip.io import read_image, read_mask, relative_names
 from anomalib_mediclip.synthesis import MedicalAnomalyGenerator
 
 MIN_PAINTED_IMAGES = 16
@@ -118,6 +117,7 @@ class SyntheticValidationDataset(AnomalibDataset):
         self._seed = seed
         super().__init__(augmentations=support.augmentations)
         self.samples = _validation_samples(support.samples)
+        self._names = relative_names(support.samples["image_path"])
 
     @property
     def augmentations(self) -> Transform | None:
@@ -158,7 +158,7 @@ class SyntheticValidationDataset(AnomalibDataset):
         key = (path, painting_round)
         if key not in self._painted:
             # the prefix keeps these draws apart from those of the training, which uses the bare name
-            name = f"validation/{Path(path).name}"
+            name = f"validation/{self._names[path]}"
             generator = self._get_generator()
             painted = generator(self._support_image(support_index), names=[name], epoch=painting_round)
             if not self._support.caches:

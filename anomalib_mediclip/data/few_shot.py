@@ -22,6 +22,7 @@ from torchvision.transforms.v2 import Transform
 from anomalib_mediclip.data.dataset import MedicalDataset, SyntheticValidationDataset
 from anomalib_mediclip.data.release import has_release, read_release
 from anomalib_mediclip.data.samples import LISTED_IN_ERRORS, Sample, to_dataframe
+from anomalib_mediclip.synthesis.checks import check_not_negative
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +130,7 @@ class FewShotDataModule(AnomalibDataModule):
         test_augmentations: Transform | None = None,
         augmentations: Transform | None = None,
     ) -> None:
+        check_not_negative("seed", seed)
         super().__init__(
             train_batch_size=train_batch_size,
             eval_batch_size=eval_batch_size,
@@ -165,6 +167,25 @@ class FewShotDataModule(AnomalibDataModule):
         super().setup(stage)
         if stage == TrainerFn.FITTING and self.trainer is not None and self.trainer.is_global_zero:
             self._write_support_set(Path(self.trainer.default_root_dir))
+
+    def state_dict(self) -> dict[str, str]:
+        """Return what a checkpoint keeps of the data: by what the support set is recognised."""
+        return {"support_set_hash": self.support_set_hash}
+
+    def load_state_dict(self, state_dict: dict[str, str]) -> None:
+        """Warn if a run is resumed with another support set than it was started with.
+
+        Args:
+            state_dict (dict[str, str]): What :meth:`state_dict` returned.
+        """
+        resumes = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
+        if resumes and state_dict["support_set_hash"] != self.support_set_hash:
+            logger.warning(
+                "the run is resumed with another support set than it was started with: give the data.root, data.k_shot "
+                "(now %s) and data.seed (now %d) of its support_set.txt",
+                self.k_shot,
+                self.seed,
+            )
 
     def _setup(self, _stage: str | None = None) -> None:
         if self.support_set:

@@ -3,6 +3,7 @@
 
 """Calibration: the threshold found on synthetic validation images becomes 0.5, and nothing changes its order."""
 
+import logging
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from lightning import LightningModule, Trainer
 from torchmetrics.utilities import dim_zero_cat
 
 from anomalib_mediclip.evaluation.auroc import RAW
+
+logger = logging.getLogger(__name__)
 
 
 def calibrate(probability: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
@@ -82,7 +85,8 @@ class CalibrationPostProcessor(PostProcessor):
 
     Args:
         enable_normalization (bool, optional): Whether to calibrate. Defaults to ``True``.
-        enable_thresholding (bool, optional): Whether to predict labels and masks. Defaults to ``True``.
+        enable_thresholding (bool, optional): Whether to look for thresholds, which the calibration needs too, and to
+            predict labels and masks. Defaults to ``True``.
         enable_threshold_matching (bool, optional): Whether a missing threshold is taken from the other level.
             Defaults to ``True``.
         image_sensitivity (float, optional): Images above 1 minus this are anomalous. Defaults to ``0.5``.
@@ -113,8 +117,27 @@ class CalibrationPostProcessor(PostProcessor):
     ) -> None:
         """Collect what the thresholds are computed from; the extremes, which anomalib collects too, play no part."""
         del trainer, pl_module, args, kwargs
+        if not self.enable_thresholding:
+            return
         self._image_threshold_metric.update(outputs)
         self._pixel_threshold_metric.update(outputs)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Warn when there is no threshold: the training was cut short, or had no validation set.
+
+        Args:
+            trainer (Trainer): Trainer.
+            pl_module (LightningModule): Model.
+        """
+        del trainer, pl_module
+        if self.enable_thresholding and self.image_threshold.isnan():
+            logger.warning(
+                "The scores are not calibrated: training did not reach its last epoch, where the synthetic validation "
+                "set is predicted, or had none. Labels are cut at 0.5 of the raw scores. Resume the training with "
+                "--ckpt_path to calibrate."
+            )
+
+    on_predict_start = on_test_start
 
     def normalize_batch(self, batch: Batch) -> None:
         """Calibrate a batch in place and keep its raw predictions beside.

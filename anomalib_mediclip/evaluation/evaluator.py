@@ -69,6 +69,9 @@ class MedicalEvaluator(Evaluator):
             trainer (Trainer): Trainer.
             pl_module (LightningModule): Model.
         """
+        if trainer.world_size > 1:  # what one process has not seen another may have; all must compute alike
+            super().on_test_epoch_end(trainer, pl_module)
+            return
         metrics = self.test_metrics
         self.test_metrics = ModuleList(metric for metric in metrics if cast("Metric", metric).update_called)
         super().on_test_epoch_end(trainer, pl_module)

@@ -9,11 +9,12 @@ file that cannot be decoded is named together with a cure.
 """
 
 import logging
+import os
 import re
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -94,6 +95,43 @@ def is_deep(path: str | Path) -> bool:
     """
     with _opened(Path(path)) as image:
         return image.mode.startswith(("I", "F")) or _is_deep_colour(image)
+
+
+def has_transparency(path: str | Path) -> bool:
+    """Tell from the header alone whether an image has transparent pixels.
+
+    Args:
+        path (str | Path): Image file.
+
+    Returns:
+        bool: True for images with an alpha channel or a transparent colour.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the header cannot be read.
+    """
+    with _opened(Path(path)) as image:
+        return image.has_transparency_data
+
+
+def relative_names(paths: Iterable[str | Path]) -> dict[str, str]:
+    """Name images by their paths relative to the folder that holds them all.
+
+    File names alone will not do: in CheXpert every one is called ``view1_frontal.jpg``.
+
+    Args:
+        paths (Iterable[str | Path]): Image files.
+
+    Returns:
+        dict[str, str]: Relative path, with forward slashes, of every path.
+
+    Example:
+        >>> relative_names(["set/a/1.png", "set/b/1.png"])
+        {'set/a/1.png': 'a/1.png', 'set/b/1.png': 'b/1.png'}
+    """
+    listed = [str(path) for path in paths]
+    folder = os.path.commonpath([os.path.dirname(path) or "." for path in listed])  # noqa: PTH120
+    return {path: Path(os.path.relpath(path, folder)).as_posix() for path in listed}
 
 
 def find_images(folder: str | Path) -> list[Path]:

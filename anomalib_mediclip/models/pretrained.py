@@ -9,6 +9,8 @@ Everything that can fail for want of a network fails here, with an error that sa
 import contextlib
 import hashlib
 import logging
+import os
+import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,6 +52,9 @@ def create_clip(encoder: str, weights: str | None, image_size: tuple[int, int]) 
         RuntimeError: If the weights cannot be downloaded.
     """
     with_schema = ":" in encoder
+    if encoder.startswith("RN") and image_size[0] != image_size[1]:
+        msg = f"image_size={image_size}: the ResNets of CLIP take square images only."
+        raise ValueError(msg)
     if not with_schema and encoder not in open_clip.list_models():
         msg = (
             f"Unknown encoder {encoder!r}. Use one of open_clip.list_models() (such as 'ViT-L-14-quickgelu'), "
@@ -58,11 +63,13 @@ def create_clip(encoder: str, weights: str | None, image_size: tuple[int, int]) 
         raise ValueError(msg)
     _check_clip_weights(encoder, weights, with_schema)
     trained_with_quick_gelu = open_clip.get_pretrained_cfg(encoder, weights or "").get("quick_gelu", False)
+    # only newer versions of open_clip know this argument; without a schema, `pretrained` says the same
+    without_weights = {"load_weights": False} if with_schema and weights is None else {}
     with _reproducible_initialisation(), _explain_offline(encoder, weights), quiet(None):  # open_clip logs to the root
         model = open_clip.create_model(
             encoder,
             pretrained=None if with_schema else weights,
-            load_weights=weights is not None,
+            **without_weights,
             force_image_size=image_size[0] if image_size[0] == image_size[1] else image_size,  # ResNets take one number
             force_quick_gelu=trained_with_quick_gelu,
         )
@@ -92,7 +99,7 @@ def create_timm(encoder: str, weights: str | None, layers: list[int]) -> Any:
         raise ValueError(msg)
     arguments: dict[str, Any] = {"pretrained": weights is not None}
     if weights == "pretrained" and name == LITE_ENCODER:
-        arguments["pretrained_cfg_overlay"] = lite_weights_overlay()
+        arguments["pretrained_cfg_overlay"] = lite_weights_overlay()  # {} leaves it to the hub
     elif weights not in (None, "pretrained"):
         if not Path(str(weights)).is_file():
             msg = f"Weights {weights!r} of {encoder!r}: neither 'pretrained', nor null, nor an existing file."
@@ -163,15 +170,27 @@ def lite_weights_overlay() -> dict[str, str]:
         return {}
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    repository = Path(HF_HUB_CACHE) / f"models--timm--{LITE_ENCODER}"
+    source = Path(package.origin).parent / "models" / LITE_FILE
+    try:
+        return {"file": str(_write_into_hub_cache(source, Path(HF_HUB_CACHE)))}
+    except PermissionError as error:
+        logger.warning("%s: the weights of %s are converted anew for this run", error, LITE_ENCODER)
+        target = Path(tempfile.mkdtemp()) / "model.safetensors"
+        _convert_lite_weights(source, target)
+        return {"file": str(target)}
+
+
+def _write_into_hub_cache(source: Path, cache: Path) -> Path:
+    """Put the packaged weights where timm looks for those it has downloaded."""
+    repository = cache / f"models--timm--{LITE_ENCODER}"
     target = repository / "snapshots" / LITE_REVISION / "model.safetensors"
     if not target.is_file():
-        _convert_lite_weights(Path(package.origin).parent / "models" / LITE_FILE, target)
+        _convert_lite_weights(source, target)
     reference = repository / "refs" / "main"
     if not reference.exists():  # never replace what was downloaded from the hub
         reference.parent.mkdir(parents=True, exist_ok=True)
         reference.write_text(LITE_REVISION)
-    return {"file": str(target)}
+    return target
 
 
 def _convert_lite_weights(source: Path, target: Path) -> None:
@@ -186,7 +205,7 @@ def _convert_lite_weights(source: Path, target: Path) -> None:
         )
         raise ValueError(msg)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(".partial")
+    partial = target.with_suffix(f".{os.getpid()}.partial")  # several processes may do this at once
     save_file(dict(zip(expected, (tensor.contiguous() for tensor in packaged.values()), strict=True)), partial)
     partial.replace(target)
     logger.info("Wrote the packaged weights of %s to %s", LITE_ENCODER, target)
@@ -215,8 +234,15 @@ def _explain_offline(encoder: str, weights: str | None) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        if weights is None or Path(str(weights)).is_file():
+        if weights is None:
             raise
+        if Path(weights).is_file():
+            msg = (
+                f"{weights} could not be read as weights of {encoder!r} ({error}). Give a state dict of that "
+                "architecture, such as open_clip_model.safetensors of its Hugging Face repository; OpenAI's own .pt "
+                "archives are none."
+            )
+            raise ValueError(msg) from error
         cure = (
             "Without a network: download the weights on another machine and name the file "
             "(--model.weights PATH), or copy that machine's Hugging Face cache here and set HF_HUB_OFFLINE=1."

@@ -98,6 +98,78 @@ def test_checkpoint_holds_what_was_learnt_and_reloads_to_the_same_map(official, 
     assert torch.equal(model(images).pred_score, restored(images).pred_score)
 
 
+def test_checkpoint_of_an_epoch_without_validation_predicts(official, sample_data, tmp_path) -> None:
+    model = tiny_model(official)
+    engine(tmp_path, epochs=3, limit_val_batches=0).fit(model, datamodule=sample_datamodule(sample_data))
+    image = next((sample_data / "test" / "abnormal").glob("*.png"))
+    ready = tiny_model(official).eval()  # no switch from training to evaluation computes the prompt features
+    (batch,) = engine(tmp_path).predict(ready, data_path=image, ckpt_path=checkpoint_of(tmp_path))
+    assert batch.anomaly_map.unique().numel() > 100
+
+
+def test_uncalibrated_scores_are_said_to_be(official, sample_data, tmp_path, caplog) -> None:
+    model = tiny_model(official)
+    with caplog.at_level(logging.WARNING):
+        engine(tmp_path, limit_val_batches=0).train(model, datamodule=sample_datamodule(sample_data))
+    assert "The scores are not calibrated" in caplog.text
+
+
+def test_a_run_limited_by_time_is_calibrated(official, sample_data, tmp_path) -> None:
+    model = tiny_model(official)
+    engine(tmp_path, epochs=-1, max_time={"seconds": 2}).fit(model, datamodule=sample_datamodule(sample_data))
+    assert not model.post_processor.image_threshold.isnan()
+
+
+def test_checkpoint_with_a_stateful_metric_of_the_user_loads(official, sample_data, tmp_path) -> None:
+    from anomalib.metrics import AUPRO, Evaluator
+
+    evaluator = Evaluator(test_metrics=[AUPRO(fields=["anomaly_map", "gt_mask"], prefix="pixel_")])
+    model = tiny_model(official, evaluator=evaluator)
+    engine(tmp_path, epochs=1).fit(model, datamodule=sample_datamodule(sample_data))
+    MediCLIP.load_from_checkpoint(checkpoint_of(tmp_path))
+
+
+def test_encoder_folder_may_lie_elsewhere(official, sample_data, tmp_path) -> None:
+    import shutil
+
+    trained(official, sample_data, tmp_path / "run", epochs=1)
+    shutil.copytree(official.encoder.removeprefix("local-dir:"), tmp_path / "moved")
+    moved = MediCLIP.load_from_checkpoint(checkpoint_of(tmp_path), encoder=f"local-dir:{tmp_path / 'moved'}")
+    assert moved.model.prompt_features.abs().sum() > 0
+
+
+def test_resuming_with_another_support_set_is_said(official, sample_data, tmp_path, caplog) -> None:
+    trained(official, sample_data, tmp_path / "first", epochs=1)
+    run = engine(tmp_path / "second", epochs=2)
+    with caplog.at_level(logging.WARNING):
+        run.fit(
+            tiny_model(official),
+            datamodule=sample_datamodule(sample_data, seed=1),
+            ckpt_path=checkpoint_of(tmp_path / "first"),
+        )
+    assert "another support set" in caplog.text
+
+
+def test_images_of_one_name_in_several_folders_get_anomalies_of_their_own(official, sample_data, tmp_path) -> None:
+    import shutil
+
+    for index, image in enumerate(sorted((sample_data / "train" / "normal").glob("*.png"))[:6]):
+        folder = tmp_path / "data" / "train" / "normal" / f"patient_{index}"
+        folder.mkdir(parents=True)
+        shutil.copy(image, folder / "view1.png")
+    shutil.copytree(sample_data / "test", tmp_path / "data" / "test")
+    model, datamodule = tiny_model(official), sample_datamodule(tmp_path / "data", k_shot=6, train_batch_size=6)
+    names: list[str] = []
+    generate = model.anomaly_generator.forward
+    model.anomaly_generator.forward = lambda image, given, epoch: names.extend(given) or generate(image, given, epoch)
+    engine(tmp_path, epochs=1).fit(model, datamodule=datamodule)
+    assert sorted(names) == [f"patient_{index}/view1.png" for index in range(6)]
+    painted = [
+        datamodule.val_data[i].gt_mask for i in range(len(datamodule.val_data)) if datamodule.val_data[i].gt_label
+    ]
+    assert not all(torch.equal(painted[0], mask) for mask in painted[1:6])
+
+
 def test_checkpoint_of_another_encoder_is_refused_with_both_names(official, sample_data, tmp_path) -> None:
     trained(official, sample_data, tmp_path)
     lite = {"encoder": "timm/resnet18", "weights": None, "layers": [2, 3], "prompt": "prototype"}

@@ -67,6 +67,15 @@ def test_sixteen_bit_images_are_not_drawn_white(tmp_path: Path) -> None:
     assert first[:, MARGIN : MARGIN + PANEL_HEIGHT].mean() < 200
 
 
+def test_no_two_images_share_a_picture(tmp_path: Path) -> None:
+    from anomalib_mediclip.visualization import _picture_name
+
+    images = ["p1/study/view.png", "p2/study/view.png", "yes/Y92.jpg", "yes/Y92.png"]
+    names = {_picture_name(tmp_path / image, tmp_path) for image in images}
+    assert len(names) == 4
+    assert all(name.suffix == ".png" for name in names)
+
+
 def test_writes_a_file_for_every_image_of_a_batch(tmp_path: Path) -> None:
     paths = []
     for index in range(2):

@@ -14,13 +14,14 @@ from typing import Any, cast
 
 import torch
 from anomalib import LearningType
-from anomalib.data import ImageBatch
+from anomalib.data import ImageBatch, PredictDataset
+from anomalib.data.transforms.utils import extract_transforms_by_type
 from anomalib.metrics import Evaluator
 from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import ImageVisualizer, Visualizer
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, Timer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch.utils.data import DataLoader
@@ -28,7 +29,7 @@ from torchvision.transforms.v2 import InterpolationMode, Normalize, Resize
 from torchvision.transforms.v2.functional import resize
 
 from anomalib_mediclip.evaluation import CalibrationPostProcessor, MedicalEvaluator
-from anomalib_mediclip.io import is_deep, read_image
+from anomalib_mediclip.io import has_transparency, is_deep, read_image, relative_names
 from anomalib_mediclip.models.mediclip.anomaly_map import Aggregation
 from anomalib_mediclip.models.mediclip.loss import MediCLIPLoss
 from anomalib_mediclip.models.mediclip.prompting import ABNORMAL_TOKENS, NORMAL_TOKENS, PromptType
@@ -144,6 +145,7 @@ class MediCLIP(AnomalibModule):
         )
         self.anomaly_generator = MedicalAnomalyGenerator(**(synthesis or {}), seed=seed)
         self.loss = MediCLIPLoss()
+        self._names: dict[str, str] = {}
         self._resumed_from: str | None = None
         self._limit_val_batches: int | float = 1.0
 
@@ -152,11 +154,15 @@ class MediCLIP(AnomalibModule):
     def on_fit_start(self) -> None:
         """Check the pre-processor, and remember whether the run was resumed."""
         transform = getattr(self.pre_processor, "transform", None)
-        if any(isinstance(part, Normalize) for part in getattr(transform, "transforms", [transform])):
+        if transform is not None and extract_transforms_by_type(transform, Normalize):
             msg = (
                 "MediCLIP synthesises anomalies on images in [0, 1] and normalises inside the model. "
                 "Remove Normalize from the pre-processor."
             )
+            raise ValueError(msg)
+        expected = tuple(self.hparams["image_size"])
+        if self.input_size is not None and tuple(self.input_size) != expected:
+            msg = f"The pre-processor resizes to {tuple(self.input_size)}, the model expects image_size={expected}."
             raise ValueError(msg)
         # Lightning wonders about the frozen encoder
         warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
@@ -166,7 +172,8 @@ class MediCLIP(AnomalibModule):
     def on_train_start(self) -> None:
         """Give the generator the support images that CutPaste cuts from."""
         dataset: Any = cast("DataLoader", self.trainer.train_dataloader).dataset
-        step = max(1, len(dataset) // MAX_SOURCES)
+        step = -(-len(dataset) // MAX_SOURCES)
+        self._names = relative_names(dataset.samples["image_path"])
         images = [dataset[index].image for index in range(0, len(dataset), step)]
         transform: Any = getattr(self.pre_processor, "transform", None)
         images = [transform(image) for image in images] if transform else images
@@ -195,7 +202,7 @@ class MediCLIP(AnomalibModule):
             FloatingPointError: If the loss is not finite.
         """
         del args, kwargs
-        names = [Path(path).name for path in batch.image_path or []]
+        names = [self._names[path] for path in batch.image_path or []]
         images, masks = self.anomaly_generator(_in_range(batch.image), names, self.current_epoch)
         loss = self.loss(self.model(images), masks.squeeze(1))
         if not torch.isfinite(loss):
@@ -223,16 +230,20 @@ class MediCLIP(AnomalibModule):
         return batch.update(**self.model(batch.image)._asdict())
 
     def on_predict_batch_start(self, batch: ImageBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Read 16-bit images again: anomalib's own reader saturates them without a word.
+        """Read again what anomalib's own prediction data set reads otherwise: it saturates 16-bit images.
 
         Args:
             batch (ImageBatch): Batch of images.
             batch_idx (int): Number of the batch.
             dataloader_idx (int, optional): Number of the data loader. Defaults to ``0``.
         """
-        del batch_idx, dataloader_idx
+        del batch_idx
+        loaders: Any = self.trainer.predict_dataloaders
+        loader = loaders[dataloader_idx] if isinstance(loaders, list) else loaders
+        if not isinstance(loader.dataset, PredictDataset):
+            return
         for index, path in enumerate(batch.image_path or []):
-            if is_deep(path):
+            if is_deep(path) or has_transparency(path):
                 images = cast("torch.Tensor", batch.image)
                 images[index] = resize(read_image(path), list(images.shape[-2:]), antialias=True).to(images)
 
@@ -260,11 +271,15 @@ class MediCLIP(AnomalibModule):
             checkpoint (dict[str, Any]): Checkpoint to be written, changed in place.
         """
         super().on_save_checkpoint(checkpoint)
+        self.model.keep_prompt_features()
         frozen = tuple(f"model.{prefix}" for prefix in self.model.FROZEN)
         checkpoint["state_dict"] = {
-            name: value for name, value in checkpoint["state_dict"].items() if not name.startswith(frozen)
+            name: value
+            for name, value in checkpoint["state_dict"].items()
+            # metrics of a user's own evaluator may have state that the default evaluator does not expect
+            if not name.startswith((*frozen, "evaluator."))
         }
-        checkpoint["frozen_encoder"] = {"name": self.hparams["encoder"], "hash": self.model.encoder_hash()}
+        checkpoint["frozen_encoder"] = {"name": self.hparams["encoder"], "hash": self.model.encoder_hash}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put the frozen encoder back under what was learnt, after checking that it is the same one.
@@ -283,7 +298,7 @@ class MediCLIP(AnomalibModule):
         self._check_encoder(checkpoint.get("frozen_encoder"))
         frozen = tuple(f"model.{prefix}" for prefix in self.model.FROZEN)
         checkpoint["state_dict"].update(
-            {name: value for name, value in self.state_dict().items() if name.startswith(frozen)}
+            {name: value for name, value in self.state_dict().items() if name.startswith((*frozen, "evaluator."))}
         )
 
     def _check_encoder(self, trained_on: dict[str, str] | None) -> None:
@@ -291,16 +306,18 @@ class MediCLIP(AnomalibModule):
         if trained_on is None:
             msg = "The checkpoint names no frozen encoder: it was not written by MediCLIP of anomalib-mediclip."
             raise ValueError(msg)
-        if trained_on["name"] != self.hparams["encoder"]:
+        names = trained_on["name"], self.hparams["encoder"]
+        moved = all(name.startswith("local-dir:") for name in names)  # a folder may lie elsewhere; the hash decides
+        if names[0] != names[1] and not moved:
             msg = (
                 f"The checkpoint was trained on the encoder {trained_on['name']!r}, this model has "
                 f"{self.hparams['encoder']!r}. Give --model.encoder (and its layers and weights) as in training."
             )
             raise ValueError(msg)
-        if trained_on["hash"] != self.model.encoder_hash():
+        if trained_on["hash"] != self.model.encoder_hash:
             msg = (
                 f"The checkpoint was trained on other weights of {trained_on['name']!r} (hash {trained_on['hash']}) "
-                f"than weights={self.hparams['weights']!r} of this model (hash {self.model.encoder_hash()}). "
+                f"than weights={self.hparams['weights']!r} of this model (hash {self.model.encoder_hash}). "
                 "Give --model.weights, --model.layers and --model.image_size as in training."
             )
             raise ValueError(msg)
@@ -320,7 +337,8 @@ class MediCLIP(AnomalibModule):
     def _calibrates_now(self) -> bool:
         """Tell whether this epoch is the last, or the user follows the validation metrics."""
         trainer: Any = self.trainer
-        followed = any(isinstance(callback, EarlyStopping) for callback in trainer.callbacks)
+        # with these callbacks every epoch may be the last
+        followed = any(isinstance(callback, (EarlyStopping, Timer)) for callback in trainer.callbacks)
         if followed or trainer.check_val_every_n_epoch != 1:
             return True
         if trainer.max_epochs not in (None, -1) and self.current_epoch + 1 >= trainer.max_epochs:

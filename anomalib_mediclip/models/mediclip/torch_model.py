@@ -10,6 +10,7 @@ maximum.
 Paper: https://arxiv.org/abs/2405.11315
 """
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -103,18 +104,19 @@ class MediCLIPModel(nn.Module):
             torch.manual_seed(seed)
             if encoder.startswith(TIMM_PREFIX):
                 width = PROTOTYPE_WIDTH
-                self.vision_encoder = TimmVisionEncoder(encoder, weights, list(layers))
+                self.vision_encoder = TimmVisionEncoder(encoder, weights, list(layers), (image_size[0], image_size[1]))
                 self.prompts = _prompts_without_text(encoder, prompt, width)
             else:
                 clip = create_clip(encoder, weights, (image_size[0], image_size[1]))
+                self.vision_encoder = ClipVisionEncoder(clip, list(layers))
                 self.prompts, width = _prompts_of(
                     clip, encoder, prompt, context_length, normal_tokens, abnormal_tokens, causal_text
                 )
-                self.vision_encoder = ClipVisionEncoder(clip, list(layers))
             self.adapters = nn.ModuleList(
                 _adapter_type(adapter)(channels, width) for channels in self.vision_encoder.channels
             )
         self.register_buffer("prompt_features", torch.zeros(2, width))
+        self.encoder_hash = self._hash_encoder()  # now, before a change of precision
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | InferenceBatch:
         """Compute the anomaly maps of a batch.
@@ -127,9 +129,12 @@ class MediCLIPModel(nn.Module):
             S_a of shape ``(B, 1, H, W)`` and the image score max(S_a) of shape ``(B,)``, both probabilities.
         """
         patch_features = self.vision_encoder(images)
-        adapted = [adapter(features) for adapter, features in zip(self.adapters, patch_features, strict=True)]
         prompt_features = self.prompts() if self.training else self.prompt_features
-        probabilities = self.anomaly_map_generator(adapted, prompt_features, images.shape[-2:])
+        with _full_precision(images.device.type):
+            adapted = [
+                adapter(features.float()) for adapter, features in zip(self.adapters, patch_features, strict=True)
+            ]
+            probabilities = self.anomaly_map_generator(adapted, prompt_features.float(), images.shape[-2:])
         if self.training:
             return probabilities
         anomaly_map = probabilities[:, 1:]
@@ -138,14 +143,25 @@ class MediCLIPModel(nn.Module):
     def train(self, mode: bool = True) -> "MediCLIPModel":
         """Switch between training and inference; at the switch to inference f_n and f_a are computed once and kept."""
         if self.training and not mode:
-            with torch.no_grad():
-                self.prompt_features.copy_(self.prompts())
+            self.keep_prompt_features()
         return super().train(mode)
 
-    def encoder_hash(self) -> str:
+    def keep_prompt_features(self) -> None:
+        """Compute f_n and f_a from the prompts as they are, for inference and checkpoints."""
+        with torch.no_grad():
+            self.prompt_features.copy_(self.prompts())
+
+    def _hash_encoder(self) -> str:
         """Hash the weights of the frozen encoders; see :func:`anomalib_mediclip.models.pretrained.weights_hash`."""
         text_encoder = getattr(self.prompts, "text_encoder", None)
         return weights_hash(nn.ModuleList([self.vision_encoder, *([text_encoder] if text_encoder else [])]))
+
+
+def _full_precision(device: str) -> contextlib.AbstractContextManager[None]:
+    """Leave mixed precision: in bfloat16 the similarities take some twenty values only, and the scores tie."""
+    if torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return contextlib.nullcontext()
 
 
 def _adapter_type(adapter: str) -> type[nn.Module]:

@@ -112,13 +112,30 @@ class TimmVisionEncoder(VisionEncoder):
         encoder (str): ``"timm/<model>"``.
         weights (str | None): ``"pretrained"``, the path of a checkpoint, or ``None`` for random weights.
         layers (list[int]): Tapped stages, 1-based.
+        image_size (tuple[int, int]): Height and width of the input in pixels.
+
+    Raises:
+        ValueError: If the backbone does not take images of this size, or does not return feature maps.
     """
 
-    def __init__(self, encoder: str, weights: str | None, layers: list[int]) -> None:
+    def __init__(self, encoder: str, weights: str | None, layers: list[int], image_size: tuple[int, int]) -> None:
         tower = create_timm(encoder, weights, layers)
         super().__init__(tower.default_cfg["mean"], tower.default_cfg["std"])
         self.channels = tower.feature_info.channels()
         self.tower = tower.to(memory_format=torch.channels_last)  # a third faster on a CPU; convolutions follow it
+        self._check(encoder, image_size)
+
+    def _check(self, encoder: str, image_size: tuple[int, int]) -> None:
+        """Run the backbone once: some take one size only, some put the channels last."""
+        try:
+            with torch.no_grad():
+                widths = [feature.shape[1] for feature in self.tower(torch.zeros(1, 3, *image_size))]
+        except (AssertionError, RuntimeError) as error:
+            msg = f"{encoder!r} does not take images of size {tuple(image_size)} ({error}). Change --model.image_size."
+            raise ValueError(msg) from error
+        if widths != list(self.channels):
+            msg = f"{encoder!r} does not return feature maps (B, C, H, W). Use a convolutional backbone of timm."
+            raise ValueError(msg)
 
     def extract(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Run the backbone; see :meth:`VisionEncoder.extract`."""
