@@ -181,6 +181,14 @@ def test_checkpoint_of_another_encoder_is_refused_with_both_names(official, samp
         MediCLIP.load_from_checkpoint(checkpoint_of(tmp_path), weights=None)
 
 
+@pytest.mark.parametrize("option", [{"layers": [2, 3, 4]}, {"temperature": 1.0}, {"aggregation": "similarity"}])
+def test_checkpoint_under_other_settings_is_refused(official, sample_data, tmp_path, option) -> None:
+    trained(official, sample_data, tmp_path, epochs=1)
+    (name,) = option
+    with pytest.raises(ValueError, match=rf"other settings .* Give --model.{name} "):
+        MediCLIP.load_from_checkpoint(checkpoint_of(tmp_path), **option)
+
+
 def test_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(official, sample_data, tmp_path, caplog) -> None:
     expected = learnt(trained(official, sample_data, tmp_path / "whole", epochs=3))
     interrupted = tiny_model(official)

@@ -31,6 +31,7 @@ from torchvision.transforms.v2.functional import resize
 from anomalib_mediclip.evaluation import CalibrationPostProcessor, MedicalEvaluator
 from anomalib_mediclip.io import has_transparency, is_deep, read_image, relative_names
 from anomalib_mediclip.models.mediclip.anomaly_map import Aggregation
+from anomalib_mediclip.models.mediclip.checkpoint import check_model, describe_model
 from anomalib_mediclip.models.mediclip.loss import MediCLIPLoss
 from anomalib_mediclip.models.mediclip.prompting import ABNORMAL_TOKENS, NORMAL_TOKENS, PromptType
 from anomalib_mediclip.models.mediclip.torch_model import AdapterType, MediCLIPModel
@@ -279,7 +280,7 @@ class MediCLIP(AnomalibModule):
             # metrics of a user's own evaluator may have state that the default evaluator does not expect
             if not name.startswith((*frozen, "evaluator."))
         }
-        checkpoint["frozen_encoder"] = {"name": self.hparams["encoder"], "hash": self.model.encoder_hash}
+        checkpoint["frozen_encoder"] = describe_model(self.hparams, self.model.encoder_hash)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put the frozen encoder back under what was learnt, after checking that it is the same one.
@@ -288,39 +289,18 @@ class MediCLIP(AnomalibModule):
             checkpoint (dict[str, Any]): Checkpoint that was read, changed in place.
 
         Raises:
-            ValueError: If the checkpoint was trained on another encoder.
+            ValueError: If the checkpoint was trained on another encoder, or with settings that give other maps.
         """
         if self._is_retest_after_resuming():
             logger.warning("Testing the weights just trained, not those of %s it was resumed from.", self._resumed_from)
             checkpoint["state_dict"] = self.state_dict()
             return
         super().on_load_checkpoint(checkpoint)
-        self._check_encoder(checkpoint.get("frozen_encoder"))
+        check_model(checkpoint.get("frozen_encoder"), describe_model(self.hparams, self.model.encoder_hash))
         frozen = tuple(f"model.{prefix}" for prefix in self.model.FROZEN)
         checkpoint["state_dict"].update(
             {name: value for name, value in self.state_dict().items() if name.startswith((*frozen, "evaluator."))}
         )
-
-    def _check_encoder(self, trained_on: dict[str, str] | None) -> None:
-        """Refuse a checkpoint whose adapters were trained on other features than this model computes."""
-        if trained_on is None:
-            msg = "The checkpoint names no frozen encoder: it was not written by MediCLIP of anomalib-mediclip."
-            raise ValueError(msg)
-        names = trained_on["name"], self.hparams["encoder"]
-        moved = all(name.startswith("local-dir:") for name in names)  # a folder may lie elsewhere; the hash decides
-        if names[0] != names[1] and not moved:
-            msg = (
-                f"The checkpoint was trained on the encoder {trained_on['name']!r}, this model has "
-                f"{self.hparams['encoder']!r}. Give --model.encoder (and its layers and weights) as in training."
-            )
-            raise ValueError(msg)
-        if trained_on["hash"] != self.model.encoder_hash:
-            msg = (
-                f"The checkpoint was trained on other weights of {trained_on['name']!r} (hash {trained_on['hash']}) "
-                f"than weights={self.hparams['weights']!r} of this model (hash {self.model.encoder_hash}). "
-                "Give --model.weights, --model.layers and --model.image_size as in training."
-            )
-            raise ValueError(msg)
 
     def _is_retest_after_resuming(self) -> bool:
         """Tell whether anomalib's ``train`` is about to test the checkpoint that it resumed from."""
