@@ -19,8 +19,8 @@ class AnomalyMapGenerator(nn.Module):
     which is strictly increasing, so that calibration and pictures work as for the other models. Every metric that
     depends on the order of the scores only, such as AUROC, stays what it is as long as float32 tells the probabilities
     apart: near a positive score s two scores tie when they differ by less than about ``1.2e-7 * exp(s)`` (2e-5 at 5,
-    3e-3 at 10), and above 17 all are 1; negative scores keep float32's precision. The loss has no reason to push a
-    score far beyond 0.5; scores up to 9 were seen, in the first epoch.
+    3e-3 at 10), and above 17 all are 1; negative scores keep float32's precision. On the shipped sample scores reach
+    6.5 and the image AUROC of probabilities equals that of scores.
 
     Example:
         >>> import torch
