@@ -25,6 +25,8 @@ _PUBLIC = {
     "MedicalAnomalyGenerator": "anomalib_mediclip.synthesis",
     "MedicalFolder": "anomalib_mediclip.data",
     "MedicalVisualizer": "anomalib_mediclip.visualization",
+    "SimpleNet": "anomalib_mediclip.models",
+    "SimpleNetModel": "anomalib_mediclip.models",
 }
 
 __all__ = sorted(_PUBLIC)

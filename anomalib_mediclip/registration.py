@@ -16,7 +16,7 @@ from typing import Any
 # host module of anomalib -> (package of the plugin, the names that appear in the host)
 VISIBLE: dict[str, tuple[str, tuple[str, ...]]] = {
     "anomalib.data": ("anomalib_mediclip.data", ("BUSI", "BrainMRI", "CheXpert", "MedicalFolder")),
-    "anomalib.models": ("anomalib_mediclip.models", ("MediCLIP",)),
+    "anomalib.models": ("anomalib_mediclip.models", ("MediCLIP", "SimpleNet")),
 }
 
 

@@ -32,10 +32,10 @@ from anomalib_mediclip.models.mediclip.prompting import (
 from anomalib_mediclip.models.mediclip.vision_encoder import (
     ChannelPooling,
     ClipVisionEncoder,
-    TimmVisionEncoder,
     VisualAdapter,
 )
 from anomalib_mediclip.models.pretrained import TIMM_PREFIX, create_clip, weights_hash
+from anomalib_mediclip.models.vision_encoder import TimmVisionEncoder
 
 AdapterType = Literal["linear", "none"]
 

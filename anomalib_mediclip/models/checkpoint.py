@@ -7,39 +7,33 @@ Checkpoints hold what was learnt but not the frozen encoder. The same learnt wei
 another temperature, would give maps without meaning, so both are described in the checkpoint and compared on loading.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-# options that decide what map the learnt weights give
-SETTINGS = (
-    "layers",
-    "image_size",
-    "prompt",
-    "context_length",
-    "normal_tokens",
-    "abnormal_tokens",
-    "causal_text",
-    "adapter",
-    "temperature",
-    "aggregation",
-)
 
-
-def describe_model(options: Mapping[str, Any], encoder_hash: str) -> dict[str, Any]:
+def describe_model(
+    model: str,
+    options: Mapping[str, Any],
+    encoder_hash: str,
+    settings: Sequence[str],
+) -> dict[str, Any]:
     """Describe a model in plain data.
 
     Args:
+        model (str): Name of the model's class.
         options (Mapping[str, Any]): Constructor arguments of the model.
         encoder_hash (str): Hash of the weights of its frozen encoder.
+        settings (Sequence[str]): Names of the options that decide what map the learnt weights give.
 
     Returns:
-        dict[str, Any]: Name, weights and hash of the encoder, and the settings that decide the map.
+        dict[str, Any]: Class of the model, name, weights and hash of the encoder, and the settings that decide the map.
     """
     return {
+        "model": model,
         "name": options["encoder"],
         "weights": options["weights"],
         "hash": encoder_hash,
-        "settings": {name: _plain(options[name]) for name in SETTINGS},
+        "settings": {name: _plain(options[name]) for name in settings},
     }
 
 
@@ -54,7 +48,12 @@ def check_model(trained: dict[str, Any] | None, present: dict[str, Any]) -> None
         ValueError: If encoder, its weights or a setting differ; names both and the cure.
     """
     if trained is None:
-        msg = "The checkpoint describes no frozen encoder: it was not written by MediCLIP of anomalib-mediclip."
+        msg = "The checkpoint describes no frozen encoder: it was not written by anomalib-mediclip."
+        raise ValueError(msg)
+    if trained["model"] != present["model"]:
+        msg = (
+            f"The checkpoint belongs to {trained['model']}, this model is {present['model']}. Give --model accordingly."
+        )
         raise ValueError(msg)
     names = trained["name"], present["name"]
     moved = all(name.startswith("local-dir:") for name in names)  # a folder may lie elsewhere; the hash decides

@@ -1,0 +1,145 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""SimpleNet as a model of anomalib: what it adds to the life cycle; the mathematics is in :mod:`.torch_model`.
+
+Paper: https://arxiv.org/abs/2303.15140
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from anomalib.data import ImageBatch
+from anomalib.metrics import Evaluator
+from anomalib.models.components import AnomalibModule
+from anomalib.post_processing import PostProcessor
+from anomalib.pre_processing import PreProcessor
+from anomalib.visualization import Visualizer
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+
+from anomalib_mediclip.models.few_shot import FewShotModule
+from anomalib_mediclip.models.simplenet.loss import SimpleNetLoss
+from anomalib_mediclip.models.simplenet.torch_model import SimpleNetModel
+
+# all four from the paper, section 4.1
+MAX_EPOCHS = 160
+ADAPTOR_LEARNING_RATE = 1e-4
+DISCRIMINATOR_LEARNING_RATE = 2e-4
+WEIGHT_DECAY = 1e-5
+
+
+class SimpleNet(FewShotModule, AnomalibModule):
+    """SimpleNet: a discriminator between features of normal images and the same features with noise.
+
+    The defaults are the paper's. What differs from it, or from the official code, and why:
+
+    * Images are squashed whole to 224 x 224, as for every model here; the paper crops the centre out of 256 x 256,
+      which cuts lesions at the border away.
+    * Levels are concatenated at their own widths, as in the paper's equations. That makes the 1536 channels of the
+      paper for layer2 and layer3 of a Wide ResNet 50; the official code pools any backbone to 1536 channels, and
+      averages parts of a neighbourhood where this and the paper average all of it.
+    * The adaptor has no bias, and both parts are trained by Adam with weight decay 1e-5 (paper). The official code
+      has a bias, and AdamW with decay 0.01 for the adaptor. Initial weights are its own: Xavier, normal.
+    * Training runs for 160 epochs and keeps the last weights. The official code runs 40 times 4 epochs, tests after
+      every four of them and keeps the weights that were best on the test set.
+    * The batch size belongs to the data module, and is 8 there as in the official code; the paper has 4
+      (``--data.train_batch_size 4``).
+    * Scores are probabilities, an increasing function of the paper's; see
+      :class:`~anomalib_mediclip.models.simplenet.anomaly_map.AnomalyMapGenerator`.
+
+    Args:
+        encoder (str, optional): Frozen backbone: ``timm/<model>``. Defaults to ``"timm/wide_resnet50_2.tv_in1k"``.
+        weights (str | None, optional): Weights of the backbone: ``pretrained``, or the path of a checkpoint; null for
+            random weights (tests only). Defaults to ``"pretrained"``.
+        layers (Sequence[int], optional): Stages whose features are used, counted from 1 (the stem of a ResNet).
+            Defaults to ``(3, 4)``: layer2 and layer3 of a ResNet, strides 8 and 16.
+        image_size (tuple[int, int], optional): Height and width in pixels to which images are resized.
+            Defaults to ``(224, 224)``.
+        noise (float, optional): Standard deviation of the noise that makes features anomalous, in the units of the
+            backbone's features. Defaults to ``0.015``, the paper's for a Wide ResNet 50; a backbone with larger
+            features needs more, or the noise cannot be told from nothing.
+        seed (int, optional): Seed of the initial weights and of the noise. The support set is drawn by the data
+            module's own seed. Defaults to ``0``.
+        pre_processor (PreProcessor | bool, optional): Pre-processor, or whether to use the default (resize only).
+            Defaults to ``True``.
+        post_processor (PostProcessor | bool, optional): Post-processor, or whether to use the default (monotonic
+            calibration). Defaults to ``True``.
+        evaluator (Evaluator | bool, optional): Evaluator, or whether to use the default (exact AUROC, F1).
+            Defaults to ``True``.
+        visualizer (Visualizer | bool, optional): Visualizer, or whether to use the default. Defaults to ``True``.
+
+    Raises:
+        ValueError: If the encoder, its weights or a layer does not exist, or the noise is not positive.
+        RuntimeError: If the encoder's weights cannot be downloaded.
+
+    Example:
+        >>> from anomalib.engine import Engine
+        >>> from anomalib_mediclip import MedicalFolder, SimpleNet
+        >>> model = SimpleNet("timm/tf_efficientnet_lite0.in1k")  # doctest: +SKIP
+        >>> datamodule = MedicalFolder("datasets/sample", k_shot=16)  # doctest: +SKIP
+        >>> Engine().train(model, datamodule=datamodule)  # doctest: +SKIP
+    """
+
+    model: SimpleNetModel
+
+    def __init__(
+        self,
+        encoder: str = "timm/wide_resnet50_2.tv_in1k",
+        weights: str | None = "pretrained",
+        layers: Sequence[int] = (3, 4),
+        image_size: tuple[int, int] = (224, 224),
+        noise: float = 0.015,
+        seed: int = 0,
+        pre_processor: PreProcessor | bool = True,
+        post_processor: PostProcessor | bool = True,
+        evaluator: Evaluator | bool = True,
+        visualizer: Visualizer | bool = True,
+    ) -> None:
+        if pre_processor is True:
+            pre_processor = self.configure_pre_processor(image_size)
+        super().__init__(pre_processor, post_processor, evaluator, visualizer)
+        self.model = SimpleNetModel(encoder, weights, layers, image_size, noise, seed)
+        self.loss = SimpleNetLoss()
+
+    def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
+        """Tell normal features of a batch from anomalous ones and compute the loss (paper, section 3.5).
+
+        Args:
+            batch (ImageBatch): Batch of normal images.
+            *args (Any): Not used.
+            **kwargs (Any): Not used.
+
+        Returns:
+            STEP_OUTPUT: Loss.
+
+        Raises:
+            FloatingPointError: If the loss is not finite.
+        """
+        del args, kwargs
+        normal, anomalous = self.model(batch.image, self._noise_generator())
+        cure = "Use --trainer.precision 32, and look for images that cannot be right."
+        return self.checked_loss(self.loss(normal, anomalous), batch.batch_size, cure)
+
+    def _noise_generator(self) -> torch.Generator:
+        """Return the source of this step's noise: a resumed run draws what an uninterrupted one would have drawn."""
+        (seed,) = np.random.SeedSequence([self.hparams["seed"], self.global_step]).generate_state(1, np.uint64)
+        return torch.Generator().manual_seed(int(seed >> np.uint64(1)))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return Adam with the settings of the paper.
+
+        Returns:
+            torch.optim.Optimizer: Optimiser of adaptor and discriminator, each at its own learning rate.
+        """
+        groups = [
+            {"params": self.model.adaptor.parameters(), "lr": ADAPTOR_LEARNING_RATE},
+            {"params": self.model.discriminator.parameters(), "lr": DISCRIMINATOR_LEARNING_RATE},
+        ]
+        return torch.optim.Adam(groups, weight_decay=WEIGHT_DECAY)
+
+    @property
+    def default_trainer_arguments(self) -> dict[str, Any]:
+        """Trainer arguments that hold unless the user gives others; see :mod:`anomalib_mediclip.registration`."""
+        return {"max_epochs": MAX_EPOCHS, "log_every_n_steps": 1}
