@@ -58,9 +58,9 @@ class MediCLIP(FewShotModule, AnomalibModule):
         temperature (float, optional): Temperature tau of Eq. 2. Defaults to ``0.07``; the official code has ``1.0``.
         aggregation (str, optional): What is averaged over the blocks: the ``probability`` after the softmax (paper) or
             the cosine ``similarity`` before it (official code). Defaults to ``"probability"``.
-        synthesis (SynthesisOptions | None, optional): Options of
-            :class:`~anomalib_mediclip.synthesis.MedicalAnomalyGenerator`, as a mapping. Defaults to ``None``: the
-            paper's three tasks with equal probability.
+        synthesis (SynthesisOptions | None, optional): Options of the synthetic anomalies, as a mapping such as
+            ``{"tasks": {"source": 1}, "blending": "paste"}``; ``python -m anomalib_mediclip.synthesis --help`` explains
+            them. Defaults to ``None``: the paper's three tasks with equal probability.
         learning_rate (float, optional): Learning rate of Adam. Defaults to ``1e-3``.
         seed (int, optional): Seed of the initial weights and of the synthesis. The support set is drawn by the data
             module's own seed. Defaults to ``0``.
