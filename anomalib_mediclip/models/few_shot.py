@@ -49,6 +49,7 @@ class FewShotModule(Host):
     weights.
 
     Attributes:
+        MAX_EPOCHS (int): Epochs of a run for which the user gives no limit.
         SETTINGS (tuple[str, ...]): Hyper-parameters that decide what map the learnt weights give.
 
     Example:
@@ -60,6 +61,7 @@ class FewShotModule(Host):
         True
     """
 
+    MAX_EPOCHS: ClassVar[int]
     SETTINGS: ClassVar[tuple[str, ...]] = ("layers", "image_size")
 
     model: Any
@@ -100,7 +102,7 @@ class FewShotModule(Host):
         Args:
             loss (torch.Tensor): Scalar.
             batch_size (int): Number of images in the batch.
-            cure (str): What the user can do about a loss that is not finite, a clause such as ``"use float32"``.
+            cure (str): What the user can do about a loss that is not finite, in whole sentences.
 
         Returns:
             torch.Tensor: The loss.
@@ -158,12 +160,8 @@ class FewShotModule(Host):
             checkpoint (dict[str, Any]): Checkpoint to be written, changed in place.
         """
         super().on_save_checkpoint(checkpoint)
-        frozen = tuple(f"model.{prefix}" for prefix in self.model.FROZEN)
         checkpoint["state_dict"] = {
-            name: value
-            for name, value in checkpoint["state_dict"].items()
-            # metrics of a user's own evaluator may have state that the default evaluator does not expect
-            if not name.startswith((*frozen, "evaluator."))
+            name: value for name, value in checkpoint["state_dict"].items() if not name.startswith(self._not_saved)
         }
         checkpoint["frozen_encoder"] = self._description()
 
@@ -182,10 +180,17 @@ class FewShotModule(Host):
             return
         super().on_load_checkpoint(checkpoint)
         check_model(checkpoint.get("frozen_encoder"), self._description())
-        frozen = tuple(f"model.{prefix}" for prefix in self.model.FROZEN)
         checkpoint["state_dict"].update(
-            {name: value for name, value in self.state_dict().items() if name.startswith((*frozen, "evaluator."))}
+            {name: value for name, value in self.state_dict().items() if name.startswith(self._not_saved)}
         )
+
+    @property
+    def _not_saved(self) -> tuple[str, ...]:
+        """Prefixes of the state that checkpoints leave out: the frozen encoder, and the evaluator.
+
+        Metrics of a user's own evaluator may have state that the default evaluator does not expect.
+        """
+        return (*(f"model.{prefix}" for prefix in self.model.FROZEN), "evaluator.")
 
     def _description(self) -> dict[str, Any]:
         """Describe this model for its checkpoints."""
@@ -245,6 +250,11 @@ class FewShotModule(Host):
     def trainer_arguments(self) -> dict[str, Any]:
         """Trainer arguments that always hold: no validation before training, it would feed the calibration."""
         return {"num_sanity_val_steps": 0}
+
+    @property
+    def default_trainer_arguments(self) -> dict[str, Any]:
+        """Trainer arguments that hold unless the user gives others; see :mod:`anomalib_mediclip.registration`."""
+        return {"max_epochs": self.MAX_EPOCHS, "log_every_n_steps": 1}
 
     @property
     def learning_type(self) -> LearningType:

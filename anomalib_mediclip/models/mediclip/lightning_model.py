@@ -27,7 +27,6 @@ from anomalib_mediclip.models.mediclip.prompting import ABNORMAL_TOKENS, NORMAL_
 from anomalib_mediclip.models.mediclip.torch_model import AdapterType, MediCLIPModel
 from anomalib_mediclip.synthesis import MedicalAnomalyGenerator, SynthesisOptions
 
-MAX_EPOCHS = 200  # official code; the paper does not say
 MAX_SOURCES = 512  # support images kept in memory for CutPaste to cut from
 
 
@@ -86,6 +85,7 @@ class MediCLIP(FewShotModule, AnomalibModule):
         >>> Engine(max_epochs=10).train(model, datamodule=datamodule)  # doctest: +SKIP
     """
 
+    MAX_EPOCHS = 200  # official code; the paper does not say
     SETTINGS = (
         "layers",
         "image_size",
@@ -202,11 +202,6 @@ class MediCLIP(FewShotModule, AnomalibModule):
         """
         self.model.keep_prompt_features()
         super().on_save_checkpoint(checkpoint)
-
-    @property
-    def default_trainer_arguments(self) -> dict[str, Any]:
-        """Trainer arguments that hold unless the user gives others; see :mod:`anomalib_mediclip.registration`."""
-        return {"max_epochs": MAX_EPOCHS, "log_every_n_steps": 1}
 
 
 def _in_range(image: torch.Tensor | None) -> torch.Tensor:

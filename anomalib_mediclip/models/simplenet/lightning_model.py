@@ -23,8 +23,7 @@ from anomalib_mediclip.models.few_shot import FewShotModule
 from anomalib_mediclip.models.simplenet.loss import SimpleNetLoss
 from anomalib_mediclip.models.simplenet.torch_model import SimpleNetModel
 
-# all four from the paper, section 4.1
-MAX_EPOCHS = 160
+# all three from the paper, section 4.1
 ADAPTOR_LEARNING_RATE = 1e-4
 DISCRIMINATOR_LEARNING_RATE = 2e-4
 WEIGHT_DECAY = 1e-5
@@ -82,6 +81,8 @@ class SimpleNet(FewShotModule, AnomalibModule):
         >>> Engine().train(model, datamodule=datamodule)  # doctest: +SKIP
     """
 
+    MAX_EPOCHS = 160  # paper, section 4.1
+
     model: SimpleNetModel
 
     def __init__(
@@ -138,8 +139,3 @@ class SimpleNet(FewShotModule, AnomalibModule):
             {"params": self.model.discriminator.parameters(), "lr": DISCRIMINATOR_LEARNING_RATE},
         ]
         return torch.optim.Adam(groups, weight_decay=WEIGHT_DECAY)
-
-    @property
-    def default_trainer_arguments(self) -> dict[str, Any]:
-        """Trainer arguments that hold unless the user gives others; see :mod:`anomalib_mediclip.registration`."""
-        return {"max_epochs": MAX_EPOCHS, "log_every_n_steps": 1}
