@@ -3,8 +3,17 @@
 
 """Exact metrics on raw scores, and the calibration of what is shown."""
 
+from anomalib_mediclip.evaluation.aupro import exact_aupro
 from anomalib_mediclip.evaluation.auroc import AUROC, exact_auroc
-from anomalib_mediclip.evaluation.calibration import CalibrationPostProcessor, calibrate
+from anomalib_mediclip.evaluation.calibration import CalibrationPostProcessor, LogitCalibrationPostProcessor, calibrate
 from anomalib_mediclip.evaluation.evaluator import MedicalEvaluator
 
-__all__ = ["AUROC", "CalibrationPostProcessor", "MedicalEvaluator", "calibrate", "exact_auroc"]
+__all__ = [
+    "AUROC",
+    "CalibrationPostProcessor",
+    "LogitCalibrationPostProcessor",
+    "MedicalEvaluator",
+    "calibrate",
+    "exact_aupro",
+    "exact_auroc",
+]

@@ -79,6 +79,7 @@ class MidwayThreshold(F1AdaptiveThreshold):
 class CalibrationPostProcessor(PostProcessor):
     """anomalib's post-processor with a strictly monotonic calibration in place of min-max scaling and clamping.
 
+    It takes probabilities; for models whose scores are logits there is :class:`LogitCalibrationPostProcessor`.
     Image and pixel thresholds are those of the best F1 on the validation set (:class:`MidwayThreshold`); the validation
     set of this plugin's data modules is synthetic. What the model predicted is kept in the batch as ``raw_pred_score``
     and ``raw_anomaly_map``, for metrics that must not depend on the calibration.
@@ -133,8 +134,8 @@ class CalibrationPostProcessor(PostProcessor):
         if self.enable_thresholding and self.image_threshold.isnan():
             logger.warning(
                 "The scores are not calibrated: training did not reach its last epoch, where the synthetic validation "
-                "set is predicted, or had none. Labels are cut at 0.5 of the raw scores. Resume the training with "
-                "--ckpt_path to calibrate."
+                "set is predicted, or had none. Labels are cut at 0.5 of the uncalibrated probabilities. Resume the "
+                "training with --ckpt_path to calibrate."
             )
 
     on_predict_start = on_test_start
@@ -143,7 +144,7 @@ class CalibrationPostProcessor(PostProcessor):
         """Calibrate a batch in place and keep its raw predictions beside.
 
         Args:
-            batch (Batch): Batch with ``pred_score`` and ``anomaly_map``, probabilities.
+            batch (Batch): Batch with ``pred_score`` and ``anomaly_map``, as the model predicted them.
         """
         setattr(batch, RAW + "pred_score", batch.pred_score)
         setattr(batch, RAW + "anomaly_map", batch.anomaly_map)
@@ -159,3 +160,49 @@ class CalibrationPostProcessor(PostProcessor):
         """Calibrate instead of scaling; the extremes anomalib passes are not used."""
         del norm_min, norm_max
         return None if preds is None else calibrate(preds, threshold)
+
+
+class LogitCalibrationPostProcessor(CalibrationPostProcessor):
+    """The same calibration for models whose scores are logits: unbounded, and turned into probabilities only here.
+
+    With s and t for score and threshold, which is a logit too, what is shown is sigmoid(s - t), or sigmoid(s) without a
+    threshold: :func:`calibrate` of the probabilities. In float32, scores about d above the threshold are shown alike
+    when they differ by less than 1.2e-7 exp(d) (3e-3 at 10), and above 17 all are shown as 1. ``raw_pred_score`` and
+    ``raw_anomaly_map`` stay logits, so metrics on them know no such ties.
+
+    Arguments are those of :class:`CalibrationPostProcessor`. Without ``enable_normalization`` the logits themselves are
+    shown, and labels and masks are those of the uncalibrated probabilities.
+
+    Example:
+        >>> import torch
+        >>> from anomalib.data import InferenceBatch
+        >>> processor = LogitCalibrationPostProcessor()  # not calibrated yet
+        >>> processor(InferenceBatch(pred_score=torch.tensor([-2.0, 0.0, 30.0]))).pred_score
+        tensor([0.1192, 0.5000, 1.0000])
+    """
+
+    @property
+    def normalized_image_threshold(self) -> torch.Tensor:
+        """Where images are cut: 1 minus the sensitivity, in the units of what is shown."""
+        return self._as_shown(super().normalized_image_threshold)
+
+    @property
+    def normalized_pixel_threshold(self) -> torch.Tensor:
+        """Where pixels are cut: 1 minus the sensitivity, in the units of what is shown."""
+        return self._as_shown(super().normalized_pixel_threshold)
+
+    def _as_shown(self, probability: torch.Tensor) -> torch.Tensor:
+        """Return a probability, or its logit when logits are shown."""
+        return probability if self.enable_normalization else probability.logit()
+
+    @staticmethod
+    def _normalize(
+        preds: torch.Tensor | None,
+        norm_min: torch.Tensor,
+        norm_max: torch.Tensor,
+        threshold: torch.Tensor,
+    ) -> torch.Tensor | None:
+        """Shift the logits and turn them into probabilities."""
+        del norm_min, norm_max
+        shift = torch.where(torch.isnan(threshold), 0.0, threshold)
+        return None if preds is None else (preds - shift).sigmoid()

@@ -54,13 +54,13 @@ class MedicalEvaluator(Evaluator):
             dataloader_idx (int, optional): Number of the data loader. Defaults to ``0``.
         """
         del trainer, pl_module, outputs, batch_idx, dataloader_idx
-        outlined = _outlined(batch)
+        known = outlined(batch)
         for metric in cast("Iterable[AnomalibMetric]", self.test_metrics):
             pixel_level = "gt_mask" in metric.fields
-            if not pixel_level or outlined.all():
+            if not pixel_level or known.all():
                 metric.update(batch)
-            elif outlined.any():
-                metric.update(_select(batch, outlined))
+            elif known.any():
+                metric.update(_select(batch, known))
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the metrics that had something to measure: no pixel metrics for a set without masks.
@@ -78,8 +78,15 @@ class MedicalEvaluator(Evaluator):
         self.test_metrics = metrics
 
 
-def _outlined(batch: ImageBatch) -> torch.Tensor:
-    """Return which images have ground truth for their pixels, shape ``(B,)``."""
+def outlined(batch: ImageBatch) -> torch.Tensor:
+    """Tell which images have ground truth for their pixels: normal ones, and anomalous ones with a mask.
+
+    Args:
+        batch (ImageBatch): Batch with ground truth.
+
+    Returns:
+        torch.Tensor: Bool of shape ``(B,)``.
+    """
     if batch.gt_mask is None or batch.gt_label is None:
         return torch.ones(batch.batch_size, dtype=torch.bool)
     return batch.gt_mask.flatten(1).any(dim=1) | ~batch.gt_label.bool()

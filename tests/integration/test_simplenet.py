@@ -11,8 +11,9 @@ import yaml
 from anomalib.engine import Engine
 from anomalib.models import get_model
 from anomalib.models.components import AnomalibModule
+from sklearn.metrics import roc_auc_score
 
-from anomalib_mediclip import MedicalFolder, MediCLIP, SimpleNet
+from anomalib_mediclip import CalibrationPostProcessor, MedicalFolder, MediCLIP, SimpleNet
 from tests.conftest import REPOSITORY
 
 
@@ -67,8 +68,37 @@ def test_trains_tests_and_calibrates(sample_data, tmp_path) -> None:
     before = learnt(model)
     (metrics,) = engine(tmp_path).train(model, datamodule=sample_datamodule(sample_data))
     assert set(metrics) == {"image_AUROC", "image_F1Score", "pixel_AUROC", "pixel_F1Score"}
-    assert 0 < model.post_processor.image_threshold.item() < 1
     assert not torch.equal(before["adaptor.weight"], learnt(model)["adaptor.weight"])
+    images = torch.rand(4, 3, 64, 64)
+    raw, predictions = model.eval().model(images), model(images)
+    image_threshold, pixel_threshold = model.post_processor.image_threshold, model.post_processor.pixel_threshold
+    torch.testing.assert_close(predictions.pred_score, (raw.pred_score - image_threshold).sigmoid())
+    torch.testing.assert_close(predictions.anomaly_map, (raw.anomaly_map - pixel_threshold).sigmoid())
+    assert torch.equal(predictions.pred_label, raw.pred_score > image_threshold)
+
+
+def test_predictions_are_probabilities_before_training_too() -> None:
+    model, images = tiny_model().eval(), torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(model(images).pred_score, model.model(images).pred_score.sigmoid())
+    torch.testing.assert_close(model(images).anomaly_map, model.model(images).anomaly_map.sigmoid())
+
+
+def test_auroc_is_that_of_the_raw_scores_where_probabilities_tie(sample_data, tmp_path) -> None:
+    model = tiny_model()
+    with torch.no_grad():
+        model.model.discriminator[3].weight *= 1000
+    batches = engine(tmp_path).predict(model, datamodule=sample_datamodule(sample_data))
+    scores, labels = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("raw_pred_score", "gt_label"))
+    assert (scores > 18).sum() > 2
+    expected = roc_auc_score(labels, scores)
+    assert roc_auc_score(labels, scores.sigmoid()) != pytest.approx(expected, abs=1e-3)
+    (metrics,) = engine(tmp_path).test(model, datamodule=sample_datamodule(sample_data))
+    assert metrics["image_AUROC"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_post_processor_for_probabilities_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"SimpleNet.*LogitCalibrationPostProcessor"):
+        tiny_model(post_processor=CalibrationPostProcessor())
 
 
 def test_same_seed_same_weights_bit_for_bit_with_and_without_workers(sample_data, tmp_path) -> None:

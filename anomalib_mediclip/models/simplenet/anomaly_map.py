@@ -15,18 +15,14 @@ SMOOTHING = 4.0  # sigma in pixels of the image
 class AnomalyMapGenerator(nn.Module):
     """Upsample and smooth the scores of patches; the image score is their maximum before both.
 
-    The paper's scores are unbounded. Here they are turned into probabilities at the very end by the logistic function,
-    which is strictly increasing, so that calibration and pictures work as for the other models. Every metric that
-    depends on the order of the scores only, such as AUROC, stays what it is as long as float32 tells the probabilities
-    apart: near a positive score s two scores tie when they differ by less than about ``1.2e-7 * exp(s)`` (2e-5 at 5,
-    3e-3 at 10), and above 17 all are 1; negative scores keep float32's precision. On the shipped sample scores reach
-    6.5 and the image AUROC of probabilities equals that of scores.
+    Map and score have the range of the patches' scores, which is unbounded; the post-processor shows them as
+    probabilities (:class:`~anomalib_mediclip.evaluation.LogitCalibrationPostProcessor`).
 
     Example:
         >>> import torch
-        >>> predictions = AnomalyMapGenerator()(torch.zeros(2, 1, 4, 4), (32, 32))
+        >>> predictions = AnomalyMapGenerator()(torch.full((2, 1, 4, 4), 3.0), (32, 32))
         >>> predictions.anomaly_map.shape, predictions.pred_score
-        (torch.Size([2, 1, 32, 32]), tensor([0.5000, 0.5000]))
+        (torch.Size([2, 1, 32, 32]), tensor([3., 3.]))
     """
 
     def __init__(self) -> None:
@@ -41,8 +37,9 @@ class AnomalyMapGenerator(nn.Module):
             image_size (tuple[int, int]): Height and width of the map in pixels, each at least 17.
 
         Returns:
-            InferenceBatch: Anomaly map of shape ``(B, 1, H, W)`` and image score of shape ``(B,)``, probabilities.
+            InferenceBatch: Anomaly map of shape ``(B, 1, H, W)`` and image score of shape ``(B,)``, unbounded; higher
+            means more anomalous.
         """
         upsampled = functional.interpolate(patch_scores, image_size, mode="bilinear", align_corners=False)
         pred_score = patch_scores.amax(dim=(-2, -1)).squeeze(1)
-        return InferenceBatch(pred_score=pred_score.sigmoid(), anomaly_map=self.smooth(upsampled).sigmoid())
+        return InferenceBatch(pred_score=pred_score, anomaly_map=self.smooth(upsampled))

@@ -19,6 +19,7 @@ from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
+from anomalib_mediclip.evaluation import CalibrationPostProcessor, LogitCalibrationPostProcessor
 from anomalib_mediclip.models.few_shot import FewShotModule
 from anomalib_mediclip.models.simplenet.loss import SimpleNetLoss
 from anomalib_mediclip.models.simplenet.torch_model import SimpleNetModel
@@ -45,8 +46,8 @@ class SimpleNet(FewShotModule, AnomalibModule):
       every four of them and keeps the weights that were best on the test set.
     * The batch size belongs to the data module, and is 8 there as in the official code; the paper has 4
       (``--data.train_batch_size 4``).
-    * Scores are probabilities, an increasing function of the paper's; see
-      :class:`~anomalib_mediclip.models.simplenet.anomaly_map.AnomalyMapGenerator`.
+    * The model gives the paper's scores, which are unbounded; the post-processor shows them as probabilities, an
+      increasing function of the scores.
 
     Args:
         encoder (str, optional): Frozen backbone: ``timm/<model>``. Defaults to ``"timm/wide_resnet50_2.tv_in1k"``.
@@ -71,6 +72,7 @@ class SimpleNet(FewShotModule, AnomalibModule):
 
     Raises:
         ValueError: If the encoder, its weights or a layer does not exist, or the noise is not positive.
+        TypeError: If the post-processor is one for probabilities.
         RuntimeError: If the encoder's weights cannot be downloaded.
 
     Example:
@@ -98,6 +100,12 @@ class SimpleNet(FewShotModule, AnomalibModule):
         evaluator: Evaluator | bool = True,
         visualizer: Visualizer | bool = True,
     ) -> None:
+        if type(post_processor) is CalibrationPostProcessor:
+            msg = (
+                "CalibrationPostProcessor takes probabilities, and SimpleNet's scores are unbounded. "
+                "Use anomalib_mediclip.evaluation.LogitCalibrationPostProcessor, which has the same arguments."
+            )
+            raise TypeError(msg)
         if pre_processor is True:
             pre_processor = self.configure_pre_processor(image_size)
         super().__init__(pre_processor, post_processor, evaluator, visualizer)
@@ -139,3 +147,7 @@ class SimpleNet(FewShotModule, AnomalibModule):
             {"params": self.model.discriminator.parameters(), "lr": DISCRIMINATOR_LEARNING_RATE},
         ]
         return torch.optim.Adam(groups, weight_decay=WEIGHT_DECAY)
+
+    def configure_post_processor(self) -> PostProcessor:
+        """Return the default post-processor: scores are calibrated as logits and shown as probabilities."""
+        return LogitCalibrationPostProcessor()

@@ -90,7 +90,7 @@ class SimpleNetModel(nn.Module):
         Returns:
             tuple[torch.Tensor, torch.Tensor] | InferenceBatch: In training D of the normal and of the anomalous
             features, ``(B, 1, H_0, W_0)`` each; otherwise anomaly map ``(B, 1, H, W)`` and image score ``(B,)``, both
-            probabilities (see :class:`AnomalyMapGenerator`).
+            the paper's unbounded scores (see :class:`AnomalyMapGenerator`).
         """
         adapted = self.adaptor(local_features(self.vision_encoder(images)))
         if not self.training:

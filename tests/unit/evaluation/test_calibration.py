@@ -6,9 +6,10 @@
 import pytest
 import torch
 from anomalib.data import ImageBatch, InferenceBatch
+from sklearn.metrics import roc_auc_score
 
-from anomalib_mediclip import CalibrationPostProcessor
-from anomalib_mediclip.evaluation import calibrate, exact_auroc
+from anomalib_mediclip import AUROC, CalibrationPostProcessor
+from anomalib_mediclip.evaluation import LogitCalibrationPostProcessor, calibrate, exact_auroc
 
 THRESHOLDS = (0.001, 0.2, 0.5, 0.9, 0.999)
 
@@ -78,3 +79,111 @@ def test_state_survives_a_checkpoint() -> None:
     restored = CalibrationPostProcessor()
     restored.load_state_dict(calibrated_processor().state_dict())
     assert restored.image_threshold == calibrated_processor().image_threshold
+
+
+def logit_batch(logits: list[float], labels: list[int]) -> ImageBatch:
+    """Return images each of which has the same logit everywhere and is anomalous everywhere or nowhere."""
+    scores, is_anomalous = torch.tensor(logits), torch.tensor(labels).bool()
+    return ImageBatch(
+        image=torch.rand(len(logits), 3, 4, 4),
+        anomaly_map=scores.view(-1, 1, 1).expand(-1, 4, 4).contiguous(),
+        pred_score=scores,
+        gt_label=is_anomalous,
+        gt_mask=is_anomalous.view(-1, 1, 1).expand(-1, 4, 4).contiguous(),
+    )
+
+
+def logit_processor(logits: list[float], labels: list[int], **options) -> LogitCalibrationPostProcessor:
+    """Return a processor that was calibrated on two validation batches."""
+    processor = LogitCalibrationPostProcessor(**options)
+    middle = len(logits) // 2
+    for part in (slice(middle), slice(middle, None)):
+        processor.on_validation_batch_end(None, None, logit_batch(logits[part], labels[part]))
+    processor.on_validation_epoch_end(None, None)
+    return processor
+
+
+def shown(processor: LogitCalibrationPostProcessor, logits: list[float]) -> InferenceBatch:
+    scores = torch.tensor(logits)
+    return processor(InferenceBatch(pred_score=scores, anomaly_map=scores.view(-1, 1, 1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("logits", "expected"),
+    [
+        ([-9.0, -5.0, 30.0, 40.0], 12.5),  # one side each of what a probability can be
+        ([20.0, 21.0, 22.0, 24.0], 21.5),  # all of whose float32 probabilities are 1
+        ([-9.0, -8.0, -6.0, -1.0], -7.0),
+    ],
+)
+def test_threshold_of_logits_lies_midway_and_is_shown_as_one_half(logits: list[float], expected: float) -> None:
+    processor = logit_processor(logits, [0, 0, 1, 1])
+    assert processor.image_threshold.item() == expected
+    assert processor.pixel_threshold.item() == expected
+    predictions = shown(processor, [expected - 1, expected, expected + 1])
+    around = torch.tensor([-1.0, 0.0, 1.0]).sigmoid()
+    torch.testing.assert_close(predictions.pred_score, around)
+    torch.testing.assert_close(predictions.anomaly_map.flatten(), around)
+    assert predictions.pred_label.tolist() == predictions.pred_mask.flatten().tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("threshold", [-7.0, 0.0, 2.5])
+def test_calibrated_logits_are_the_calibrated_probabilities(threshold: float) -> None:
+    logits = torch.linspace(-12, 12, 97, dtype=torch.float64)
+    processor = LogitCalibrationPostProcessor().double()
+    for name in ("_image_threshold", "_pixel_threshold"):
+        processor.get_buffer(name).fill_(threshold)
+    predictions = processor(InferenceBatch(pred_score=logits, anomaly_map=logits.view(-1, 1, 1, 1)))
+    expected = calibrate(logits.sigmoid(), torch.tensor(threshold, dtype=torch.float64).sigmoid())
+    torch.testing.assert_close(predictions.pred_score, expected)
+    torch.testing.assert_close(predictions.anomaly_map.flatten(), expected)
+
+
+def test_calibrated_logits_are_strictly_increasing_far_above_and_below_the_threshold() -> None:
+    processor = logit_processor([18.0, 19.0, 21.0, 22.0], [0, 0, 1, 1])
+    assert (shown(processor, torch.linspace(-40, 34, 500).tolist()).pred_score.diff() > 0).all()
+
+
+def test_logits_without_threshold_become_their_probabilities_cut_at_one_half() -> None:
+    predictions = shown(LogitCalibrationPostProcessor(), [-2.0, -0.1, 0.1, 30.0])
+    torch.testing.assert_close(predictions.pred_score, torch.tensor([-2.0, -0.1, 0.1, 30.0]).sigmoid())
+    assert predictions.pred_label.tolist() == predictions.pred_mask.flatten().tolist() == [False, False, True, True]
+
+
+def test_sensitivity_is_a_probability_of_calibrated_logits() -> None:
+    processor = logit_processor([0.0, 1.0, 3.0, 4.0], [0, 0, 1, 1], image_sensitivity=0.9, pixel_sensitivity=0.2)
+    cut = torch.tensor([0.1, 0.8]).logit() + 2
+    predictions = shown(processor, [cut[0] - 0.01, cut[0] + 0.01, cut[1] - 0.01, cut[1] + 0.01])
+    assert predictions.pred_label.tolist() == [False, True, True, True]
+    assert predictions.pred_mask.flatten().tolist() == [False, False, False, True]
+
+
+def test_logits_that_are_not_normalised_are_shown_and_labelled_as_their_probabilities_would_be() -> None:
+    processor = logit_processor([5.0, 6.0, 8.0, 9.0], [0, 0, 1, 1], enable_normalization=False, pixel_sensitivity=0.1)
+    predictions = shown(processor, [-0.1, 0.1, 2.1, 2.3])
+    assert predictions.pred_score.tolist() == pytest.approx([-0.1, 0.1, 2.1, 2.3])
+    assert predictions.pred_label.tolist() == [False, True, True, True]
+    assert predictions.pred_mask.flatten().tolist() == [False, False, False, True]  # logit(0.9) is 2.197
+
+
+def test_auroc_is_that_of_the_logits_where_probabilities_tie() -> None:
+    logits, labels = [18.0, 19.0, 20.0, 21.0, 400.0, -3.0], [0, 1, 0, 1, 1, 0]
+    batch = logit_batch(logits, labels)
+    LogitCalibrationPostProcessor().post_process_batch(batch)
+    assert torch.equal(batch.raw_pred_score, torch.tensor(logits))
+    assert torch.equal(batch.raw_anomaly_map, logit_batch(logits, labels).anomaly_map)
+    assert (batch.pred_score == 1).sum() == 5
+    for fields in (["pred_score", "gt_label"], ["anomaly_map", "gt_mask"]):
+        metric = AUROC(fields=fields)
+        metric.update(batch)
+        assert metric.compute().item() == pytest.approx(roc_auc_score(labels, logits)) == pytest.approx(8 / 9)
+
+
+def test_state_of_logits_survives_a_checkpoint() -> None:
+    processor = logit_processor([18.0, 19.0, 21.0, 22.0], [0, 0, 1, 1], image_sensitivity=0.9)
+    restored = LogitCalibrationPostProcessor()
+    restored.load_state_dict(processor.state_dict())
+    restored.load_checkpoint_config(processor.checkpoint_config())
+    logits = [15.0, 18.0, 20.0, 23.0]
+    assert torch.equal(shown(restored, logits).pred_score, shown(processor, logits).pred_score)
+    assert shown(restored, logits).pred_label.tolist() == [False, True, True, True]

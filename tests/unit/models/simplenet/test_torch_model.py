@@ -79,31 +79,34 @@ def test_image_score_is_the_maximum_over_patches_before_smoothing() -> None:
     scores = torch.full((1, 1, 8, 8), -2.0)
     scores[0, 0, 3, 4] = 1.5
     predictions = AnomalyMapGenerator()(scores, (64, 64))
-    torch.testing.assert_close(predictions.pred_score, torch.tensor([1.5]).sigmoid())
+    assert predictions.pred_score.tolist() == [1.5]
     assert predictions.anomaly_map.max() < predictions.pred_score.item()
     assert predictions.anomaly_map.argmax().item() in range(64 * 24, 64 * 33)
 
 
-def test_map_is_smoothed_with_sigma_4_before_it_becomes_a_probability() -> None:
+def test_map_is_smoothed_with_sigma_4() -> None:
     scores = torch.randn(1, 1, 64, 64, generator=noise_of(0))
     anomaly_map = AnomalyMapGenerator()(scores, (64, 64)).anomaly_map
     expected = torch.from_numpy(gaussian_filter(scores[0, 0].numpy(), 4.0))
     inside = slice(16, -16)  # the rest depends on what lies beyond the border
-    torch.testing.assert_close(anomaly_map.logit()[0, 0, inside, inside], expected[inside, inside], atol=1e-5, rtol=0)
+    torch.testing.assert_close(anomaly_map[0, 0, inside, inside], expected[inside, inside], atol=1e-5, rtol=0)
 
 
-def test_probabilities_keep_the_order_of_scores_and_saturate_only_above_17() -> None:
-    scores = torch.linspace(-30, 10, 400)[:, None, None, None]
-    probabilities = AnomalyMapGenerator()(scores.expand(-1, 1, 3, 3), (17, 17)).pred_score
-    assert (probabilities.diff() > 0).all()
-    assert AnomalyMapGenerator()(torch.full((1, 1, 3, 3), 17.5), (17, 17)).pred_score.item() == 1
+def test_scores_that_a_sigmoid_would_tie_stay_apart() -> None:
+    scores = torch.tensor([-200.0, 18.0, 19.0, 20.0, 500.0])
+    predictions = AnomalyMapGenerator()(scores.view(-1, 1, 1, 1).expand(-1, 1, 3, 3), (17, 17))
+    assert torch.equal(predictions.pred_score, scores)
+    torch.testing.assert_close(predictions.anomaly_map[:, 0, 8, 8], scores)
 
 
-def test_switching_to_inference_returns_probabilities_of_the_image_size() -> None:
-    predictions = SimpleNetModel(**TINY).eval()(torch.rand(2, 3, 96, 64))
+def test_switching_to_inference_returns_minus_d_of_the_paper() -> None:
+    model = SimpleNetModel(**TINY).eval()
+    seen = []
+    model.discriminator.register_forward_hook(lambda _, inputs, output: seen.append(output.detach()))
+    predictions = model(torch.rand(2, 3, 96, 64))
     assert predictions.anomaly_map.shape == (2, 1, 96, 64)
-    assert predictions.pred_score.shape == (2,)
-    assert 0 < predictions.anomaly_map.min() <= predictions.anomaly_map.max() < 1
+    assert torch.equal(predictions.pred_score, -seen[0].amin(dim=(1, 2, 3)))
+    assert predictions.anomaly_map.min() < 0  # no probability
 
 
 def test_training_teaches_adaptor_and_discriminator_and_leaves_the_backbone_alone() -> None:
