@@ -1,0 +1,49 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What must hold between the files of a benchmark; what does not is said at the top of the report."""
+
+from anomalib_mediclip.benchmark.report.results import TRIVIAL, Results
+from anomalib_mediclip.benchmark.report.significance import auroc
+
+TOLERANCE = 5e-5  # half of the last printed digit of a percentage
+
+
+def find_contradictions(results: Results) -> list[str]:
+    """Look for contradictions.
+
+    Args:
+        results (Results): Results of the benchmark.
+
+    Returns:
+        list[str]: A sentence for every support set that differs between models, and for every job whose scores are
+        missing or do not give the AUROC of ``results.csv``.
+    """
+    return [*_different_support_sets(results), *_different_scores(results)]
+
+
+def _different_support_sets(results: Results) -> list[str]:
+    """Compare the support sets of models that should have the same."""
+    trained = results.rows[results.rows["support_set_hash"] != ""]
+    return [
+        f"{data}, k = {k_shot}, seed {seed}: the models did not learn from the same support set ("
+        + ", ".join(f"{row.model} {row.support_set_hash[:8]}" for row in jobs.itertuples())
+        + "); their figures cannot be compared."
+        for (data, k_shot, seed), jobs in trained.groupby(["data", "k_shot", "seed"], sort=False)
+        if jobs["support_set_hash"].nunique() > 1
+    ]
+
+
+def _different_scores(results: Results) -> list[str]:
+    """Compare the AUROC of the raw scores with that of the table."""
+    found = []
+    for row in results.rows[results.rows["image_auroc"].notna()].itertuples():
+        table = results.scores.get(row.data)
+        job = row.model if row.model == TRIVIAL else f"{row.model} k{row.k_shot} seed{row.seed}"
+        if table is None or job not in table:
+            found.append(f"{row.data}: scores of {job} are missing; curves and comparisons are without it.")
+            continue
+        ours = auroc(table[job].to_numpy(), table["label"].to_numpy())
+        if not abs(ours - row.image_auroc) <= TOLERANCE:
+            found.append(f"{row.data}: scores of {job} give an AUROC of {ours:.4f}, the table {row.image_auroc:.4f}.")
+    return found

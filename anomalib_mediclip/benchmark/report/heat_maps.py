@@ -1,0 +1,111 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Grid of heat maps like the paper's Figure 3, as small pictures within the page."""
+
+import base64
+import io
+from dataclasses import dataclass
+
+import cv2
+import matplotlib as mpl
+import numpy as np
+from PIL import Image
+
+WIDTH = 176  # pixels of a picture, less where many models share a row
+ROW_WIDTH = 940  # pixels of all pictures of a row
+QUALITY = 80  # of JPEG
+OPACITY = 0.45  # of the heat map over the image
+PERCENTILES = (1, 99.9)
+COLOUR_MAP = "turbo"
+OUTLINE = (64, 255, 96)  # of the ground truth
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Pictures of one data set.
+
+    Attributes:
+        name (str): Data set.
+        columns (list[str]): What is shown.
+        rows (list[tuple[str, str, list[str]]]): For every image: name, ``anomalous`` or ``normal``, and its pictures as
+            data URIs, one for every column.
+        k_shot (int): Size of the support set of the maps.
+        seed (int): Seed of the maps.
+    """
+
+    name: str
+    columns: list[str]
+    rows: list[tuple[str, str, list[str]]]
+    k_shot: int
+    seed: int
+
+
+def draw_grid(name: str, examples: dict[str, np.ndarray], models: list[str]) -> Grid:
+    """Draw a row for every image: the image, the outline of its ground truth, and each model's map over it.
+
+    A model's colours run from the 1st to the 99.9th percentile of its maps of the shown images: scores of different
+    models have no common scale. The ground truth is left out where no image has any.
+
+    Args:
+        name (str): Data set.
+        examples (dict[str, np.ndarray]): ``names``, ``labels``, ``images`` ``(N, H, W, 3)`` uint8, ``masks``
+            ``(N, H, W)``, a map ``map:<model>`` ``(N, h, w)`` for every model, ``k_shot`` and ``seed``.
+        models (list[str]): Models in the order of the columns; those without a map are left out.
+
+    Returns:
+        Grid: Pictures.
+    """
+    shown = [model for model in models if f"map:{model}" in examples]
+    height, width = examples["images"].shape[1:3]
+    picture_width = min(WIDTH, ROW_WIDTH // (2 + len(shown)))
+    size = (picture_width, round(picture_width * height / width))
+    images = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in examples["images"]]
+    columns = {"image": images}
+    if examples["masks"].any():
+        columns["ground truth"] = [_outline(image, mask) for image, mask in zip(images, examples["masks"], strict=True)]
+    for model in shown:
+        maps = _scale(examples[f"map:{model}"].astype(np.float32))
+        columns[model] = [_blend(image, anomaly_map) for image, anomaly_map in zip(images, maps, strict=True)]
+    rows = [
+        (str(image), "anomalous" if label else "normal", [_data_uri(column[index]) for column in columns.values()])
+        for index, (image, label) in enumerate(zip(examples["names"], examples["labels"], strict=True))
+    ]
+    return Grid(name, list(columns), rows, int(examples["k_shot"]), int(examples["seed"]))
+
+
+def colour_scale(steps: int = 9) -> str:
+    """Return the colours of the maps as a gradient of CSS.
+
+    Args:
+        steps (int, optional): Number of colours. Defaults to ``9``.
+    """
+    colours = mpl.colormaps[COLOUR_MAP](np.linspace(0, 1, steps))
+    return f"linear-gradient(to right, {', '.join(mpl.colors.to_hex(colour) for colour in colours)})"
+
+
+def _scale(maps: np.ndarray) -> np.ndarray:
+    """Scale one model's maps to [0, 1]."""
+    low, high = np.percentile(maps, PERCENTILES)
+    return np.clip((maps - low) / max(high - low, np.finfo(np.float32).tiny), 0, 1)
+
+
+def _blend(image: np.ndarray, anomaly_map: np.ndarray) -> np.ndarray:
+    """Lay a map in [0, 1] over an image."""
+    resized = cv2.resize(anomaly_map, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    colours = 255 * mpl.colormaps[COLOUR_MAP](resized)[..., :3]
+    return np.rint((1 - OPACITY) * image + OPACITY * colours).astype(np.uint8)
+
+
+def _outline(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Draw the outline of a mask on an image."""
+    resized = cv2.resize(mask.astype(np.uint8), image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    contours, _ = cv2.findContours(resized, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(image.copy(), contours, -1, OUTLINE, thickness=1, lineType=cv2.LINE_AA)
+
+
+def _data_uri(picture: np.ndarray) -> str:
+    """Return a picture as a JPEG within a URI."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,130 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Reads what a benchmark has written, and the figures that others have published."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from anomalib_mediclip.benchmark.baseline import NAME as TRIVIAL
+from anomalib_mediclip.benchmark.results import COLUMNS
+
+METRICS = {"image_auroc": "Image-AUROC", "pixel_auroc": "Pixel-AUROC", "aupro": "AUPRO", "image_aupr": "Image AUPR"}
+PUBLISHED_COLUMNS = ("data", "k_shot", "model", "metric", "mean", "std")
+TEXT_COLUMNS = ("data", "model", "support_set_hash", "device", "versions", "error")
+
+
+@dataclass(frozen=True)
+class Results:
+    """Results of a benchmark.
+
+    Attributes:
+        rows (pd.DataFrame): A row for every job, in the order of the configuration, as in ``results.csv``.
+        scores (dict[str, pd.DataFrame]): For every data set with both classes among its test images, a row for every
+            test image: ``image``, ``label`` and a column of raw scores for every finished job.
+        examples (dict[str, dict[str, np.ndarray]]): For every data set with examples, the arrays of its file.
+    """
+
+    rows: pd.DataFrame
+    scores: dict[str, pd.DataFrame]
+    examples: dict[str, dict[str, np.ndarray]]
+
+    @property
+    def data_sets(self) -> list[str]:
+        """Names of the data sets, in the order of the configuration."""
+        return list(dict.fromkeys(self.rows["data"]))
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the models without the trivial baseline, in the order of the configuration."""
+        return [model for model in dict.fromkeys(self.rows["model"]) if model != TRIVIAL]
+
+    @property
+    def k_shots(self) -> list[int]:
+        """Sizes of the support sets, ascending."""
+        return sorted(int(k_shot) for k_shot in self.rows["k_shot"].dropna().unique())
+
+    def columns(self, data: str, model: str, k_shot: int) -> dict[int, str]:
+        """Find a model's scores.
+
+        Args:
+            data (str): Data set.
+            model (str): Model.
+            k_shot (int): Size of the support set.
+
+        Returns:
+            dict[int, str]: Column of ``scores[data]`` by seed; a job that failed has none.
+        """
+        jobs = self.rows.query("data == @data and model == @model and k_shot == @k_shot and error == ''")
+        names = {int(seed): f"{model} k{k_shot} seed{seed}" for seed in jobs["seed"]}
+        return {seed: name for seed, name in names.items() if data in self.scores and name in self.scores[data]}
+
+
+def read_results(folder: Path) -> Results:
+    """Read the folder of a benchmark.
+
+    Args:
+        folder (Path): Folder with ``results.csv``, ``scores/<data>.csv`` and perhaps ``examples/<data>.npz``.
+
+    Returns:
+        Results: Results.
+
+    Raises:
+        FileNotFoundError: If there is no ``results.csv``.
+        ValueError: If it has no rows, or lacks columns.
+    """
+    path = folder / "results.csv"
+    if not path.is_file():
+        msg = f"{path} does not exist: give the folder of a benchmark, or run the benchmark first."
+        raise FileNotFoundError(msg)
+    types: dict[str, str] = {"k_shot": "Int64", "seed": "Int64", **dict.fromkeys(TEXT_COLUMNS, "str")}
+    rows = _read_csv(path, COLUMNS, types)
+    rows[list(TEXT_COLUMNS)] = rows[list(TEXT_COLUMNS)].fillna("")
+    data_sets = dict.fromkeys(rows["data"])
+    scores = {name: pd.read_csv(path) for name in data_sets if (path := folder / "scores" / f"{name}.csv").is_file()}
+    return Results(
+        rows=rows,
+        scores={name: table for name, table in scores.items() if table["label"].nunique() == 2},
+        examples={
+            name: dict(np.load(path)) for name in data_sets if (path := folder / "examples" / f"{name}.npz").is_file()
+        },
+    )
+
+
+def read_published(paths: Sequence[Path]) -> pd.DataFrame:
+    """Read published figures.
+
+    Args:
+        paths (Sequence[Path]): CSV files with the columns ``data,k_shot,model,metric,mean,std``, in percent; the
+            ``tables/<metric>.csv`` of another report will do.
+
+    Returns:
+        pd.DataFrame: All rows with a mean, of these columns; ``model`` in lower case.
+
+    Raises:
+        ValueError: If a file has no rows, or lacks columns.
+    """
+    empty = pd.DataFrame(columns=list(PUBLISHED_COLUMNS)).astype({"k_shot": "Int64", "mean": float, "std": float})
+    tables = [_read_csv(path, PUBLISHED_COLUMNS, {"k_shot": "Int64"}) for path in paths]
+    table = (pd.concat(tables) if tables else empty)[list(PUBLISHED_COLUMNS)].dropna(subset="mean")
+    return table.assign(model=table["model"].astype("str").str.lower())
+
+
+def _read_csv(path: Path, columns: Sequence[str], types: dict[str, str]) -> pd.DataFrame:
+    """Read a table that must have rows and these columns."""
+    try:
+        table = pd.read_csv(path, dtype=types)
+    except pd.errors.EmptyDataError:
+        table = pd.DataFrame()
+    missing = [column for column in columns if column not in table]
+    if table.empty:
+        msg = f"{path} has no rows: run the benchmark again, or give another file."
+        raise ValueError(msg)
+    if missing:
+        msg = f"{path} lacks the columns {', '.join(missing)}; expected {', '.join(columns)}."
+        raise ValueError(msg)
+    return table
