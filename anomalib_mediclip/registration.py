@@ -24,9 +24,12 @@ def register(host: str) -> None:
     """Make the plugin's classes visible in one module of anomalib.
 
     Args:
-        host (str): ``"anomalib.data"``, ``"anomalib.models"`` or ``"anomalib.engine"``.
+        host (str): One of ``anomalib_mediclip.autoload.HOSTS``.
     """
     host_module = import_module(host)
+    if host == "anomalib.cli.pipelines":
+        _add_pipeline(host_module)
+        return
     if host == "anomalib.engine":
         _respect_default_trainer_arguments(host_module)
         return
@@ -39,6 +42,14 @@ def register(host: str) -> None:
     if host == "anomalib.models":
         # `anomalib benchmark` imports model classes from these modules only
         host_module.ALLOWED_MODULES.update({"anomalib_mediclip", package})
+
+
+def _add_pipeline(pipelines_module: ModuleType) -> None:
+    """Make the benchmark a subcommand of ``anomalib``."""
+    from anomalib_mediclip.benchmark import FewShotBenchmark
+
+    if pipelines_module.PIPELINE_REGISTRY is not None:  # None where anomalib is installed without its pipelines
+        pipelines_module.PIPELINE_REGISTRY["few_shot_benchmark"] = FewShotBenchmark
 
 
 def _respect_default_trainer_arguments(engine_module: ModuleType) -> None:

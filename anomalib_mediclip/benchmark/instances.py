@@ -1,0 +1,80 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Models and data modules from ``class_path`` and ``init_args``, checked by jsonargparse as on the command line."""
+
+from copy import deepcopy
+from importlib import import_module
+from typing import Any, cast
+
+import anomalib.data
+import anomalib.models  # noqa: F401  short class names resolve among what is imported
+from anomalib.models.components import AnomalibModule
+from jsonargparse import ArgumentError, ArgumentParser
+
+from anomalib_mediclip.data import FewShotDataModule
+from anomalib_mediclip.models.pretrained import lite_weights_overlay
+
+# the benchmark takes what the model itself predicts, and writes its own results
+BARE = {"post_processor": False, "evaluator": False, "visualizer": False}
+
+
+def build_model(specification: dict[str, Any], seed: int) -> AnomalibModule:
+    """Build a model without post-processor, evaluator and visualizer.
+
+    Args:
+        specification (dict[str, Any]): ``class_path`` and ``init_args``.
+        seed (int): Seed of the run, given to models that have an argument ``seed``.
+
+    Returns:
+        AnomalibModule: Model whose predictions are raw.
+
+    Raises:
+        ValueError: If there is no such class or argument, naming both.
+    """
+    lite_weights_overlay()  # so that anomalib's own models find the lite backbone's weights without a network too
+    return cast("AnomalibModule", _build(AnomalibModule, specification, {**BARE, "seed": seed}))
+
+
+def build_datamodule(specification: dict[str, Any], k_shot: int | None, seed: int) -> FewShotDataModule:
+    """Build a data module.
+
+    Args:
+        specification (dict[str, Any]): ``class_path`` and ``init_args``.
+        k_shot (int | None): Size of the support set; None takes the whole training pool.
+        seed (int): Seed of its draw.
+
+    Returns:
+        FewShotDataModule: Data module, set up.
+
+    Raises:
+        ValueError: If there is no such class or argument, naming both.
+        FileNotFoundError: If the data set is not where it should be.
+    """
+    datamodule = cast("FewShotDataModule", _build(FewShotDataModule, specification, {"k_shot": k_shot, "seed": seed}))
+    datamodule.setup()
+    return datamodule
+
+
+def _build(base: type, specification: dict[str, Any], arguments: dict[str, Any]) -> object:
+    """Build an instance of a subclass, with those of the arguments that its constructor has."""
+    wanted = _find_class(base, specification["class_path"])
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(wanted, "it", fail_untyped=False)
+    known = parser.get_defaults().it  # those that go through **kwargs to a base class included
+    fitting = {key: value for key, value in arguments.items() if key in known}
+    init_args = deepcopy(specification.get("init_args", {}))  # jsonargparse changes what is nested in them
+    parsed = parser.parse_object({"it": {**init_args, **fitting}})
+    return parser.instantiate_classes(parsed).it
+
+
+def _find_class(base: type, class_path: str) -> type:
+    """Return a subclass by its name or full path."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(base, "it", fail_untyped=False, required=True)
+    try:
+        module, _, name = parser.parse_object({"it": class_path}).it.class_path.rpartition(".")
+    except ArgumentError as error:
+        msg = f"there is no {base.__name__} named {class_path!r}; give a class name or its full path"
+        raise ValueError(msg) from error
+    return getattr(import_module(module), name)

@@ -1,0 +1,139 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Train and test one model on one support set, and measure what it costs."""
+
+import statistics
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from anomalib.callbacks import ModelCheckpoint
+from anomalib.engine import Engine
+from anomalib.models.components import AnomalibModule
+from lightning import seed_everything
+
+from anomalib_mediclip.benchmark.instances import build_model
+from anomalib_mediclip.benchmark.predictions import RawPredictions
+from anomalib_mediclip.data import FewShotDataModule
+
+MEGABYTE = 1024**2
+LATENCY_IMAGES = 20  # after WARM_UP
+WARM_UP = 3
+PACKAGES = ("anomalib-mediclip", "anomalib", "torch", "torchvision", "lightning", "timm", "open_clip_torch")
+
+
+def peak_memory(device: torch.device) -> float:
+    """Measure the most memory used so far: resident memory of this process on a CPU, allocated memory on a GPU.
+
+    Args:
+        device (torch.device): Where the model runs.
+
+    Returns:
+        float: MiB. On a CPU the libraries are included, some 600 MiB; NaN on Windows, which does not tell.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / MEGABYTE
+    if sys.platform == "win32":
+        return float("nan")
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MEGABYTE
+
+
+def measure(
+    model: dict[str, Any], datamodule: FewShotDataModule, seed: int, device: torch.device
+) -> tuple[dict[str, Any], RawPredictions]:
+    """Train a model on a support set for its own number of epochs, and test its last weights.
+
+    Args:
+        model (dict[str, Any]): ``class_path``, ``init_args`` and ``trainer``, arguments of the trainer.
+        datamodule (FewShotDataModule): Data module, set up.
+        seed (int): Seed of the model and of the global generators.
+        device (torch.device): Where to run.
+
+    Returns:
+        tuple[dict[str, Any], RawPredictions]: Columns of the benchmark's row, and the raw predictions.
+    """
+    seed_everything(seed, workers=True, verbose=False)
+    built = build_model(model, seed)
+    predictions = RawPredictions()
+    with TemporaryDirectory() as folder:
+        engine = _engine(folder, predictions, device, model.get("trainer", {}))
+        start = time.perf_counter()
+        engine.fit(built, datamodule=datamodule)
+        trained = time.perf_counter()
+        engine.test(built, datamodule=datamodule, verbose=False)
+        tested = time.perf_counter()
+    learnt = {id(p): p.numel() for optimizer in engine.trainer.optimizers for p in _parameters(optimizer)}
+    costs = {
+        "epochs": engine.trainer.current_epoch,
+        "fit_seconds": trained - start,
+        "test_seconds": tested - trained,
+        "peak_memory_mb": peak_memory(device),
+        "latency_ms": 1000 * latency(built, datamodule, device),
+        "trainable_parameters": sum(learnt.values()),
+    }
+    return {**costs, **predictions.metrics()}, predictions
+
+
+def _engine(folder: str, predictions: RawPredictions, device: torch.device, trainer: dict[str, Any]) -> Engine:
+    """Return a quiet engine that neither validates nor writes anything but into the folder."""
+    quiet = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "limit_val_batches": 0,  # validation calibrates what is shown; raw scores need none
+        "num_sanity_val_steps": 0,
+    }
+    return Engine(
+        default_root_dir=folder,
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=[device.index or 0] if device.type == "cuda" else 1,
+        callbacks=[predictions, ModelCheckpoint(save_top_k=0)],
+        **{**quiet, **trainer},
+    )
+
+
+def _parameters(optimizer: Any) -> list[torch.nn.Parameter]:
+    """Return what an optimiser changes."""
+    return [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+
+
+@torch.no_grad()
+def latency(model: AnomalibModule, datamodule: FewShotDataModule, device: torch.device) -> float:
+    """Measure the time from an image in memory, at its own size, to its anomaly map.
+
+    Args:
+        model (AnomalibModule): Model with its pre-processor.
+        datamodule (FewShotDataModule): Its first test images are used.
+        device (torch.device): Where to run.
+
+    Returns:
+        float: Median in seconds over images, one at a time.
+    """
+    model.to(device).eval()
+    seconds = []
+    for index in range(min(WARM_UP + LATENCY_IMAGES, len(datamodule.test_data))):
+        item: Any = datamodule.test_data[index]
+        image = item.image[None].to(device)
+        start = time.perf_counter()
+        model(image).anomaly_map.cpu()  # copied back: a GPU works on after the call has returned
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[min(WARM_UP, len(seconds) - 1) :])
+
+
+def versions() -> str:
+    """Return the versions of what the figures depend on, as ``name version`` separated by semicolons."""
+
+    def installed(name: str) -> str:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return "not installed"
+
+    return "; ".join(f"{name} {installed(name)}" for name in PACKAGES)

@@ -1,0 +1,139 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The benchmark as a pipeline of anomalib, which makes it a subcommand of ``anomalib``."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from anomalib.pipelines.components.base import JobGenerator, Pipeline, Runner
+from anomalib.pipelines.components.runners import ParallelRunner, SerialRunner
+from jsonargparse import ArgumentParser, Namespace
+from tqdm import tqdm
+
+from anomalib_mediclip.benchmark.baseline import NAME as BASELINE
+from anomalib_mediclip.benchmark.configuration import BenchmarkConfiguration, read_configuration
+from anomalib_mediclip.benchmark.job import LOG, FewShotJob
+from anomalib_mediclip.benchmark.report import write_report
+
+
+class FewShotJobGenerator(JobGenerator):
+    """Makes the jobs of a benchmark, those that are finished first.
+
+    Args:
+        configuration (BenchmarkConfiguration): What is to run.
+        with_progress (bool, optional): Whether to show a progress bar; the serial runner has its own. Defaults to
+            ``False``.
+    """
+
+    def __init__(self, configuration: BenchmarkConfiguration, with_progress: bool = False) -> None:
+        self.configuration = configuration
+        self.with_progress = with_progress
+
+    @property
+    def job_class(self) -> type[FewShotJob]:
+        """Class of the jobs."""
+        return FewShotJob
+
+    def generate_jobs(  # type: ignore[override]  # a list has a length, which a progress bar needs
+        self, args: dict | None = None, prev_stage_result: Any = None
+    ) -> Sequence[FewShotJob]:
+        """Return the jobs: for every data set the trivial baseline, then k by k and seed by seed every model.
+
+        Args:
+            args (dict | None, optional): Not used; the configuration has been read. Defaults to ``None``.
+            prev_stage_result (Any, optional): Not used. Defaults to ``None``.
+
+        Returns:
+            Sequence[FewShotJob]: Jobs.
+        """
+        del args, prev_stage_result
+        jobs = sorted(self.all_jobs(), key=lambda job: not job.is_finished)
+        return tqdm(jobs, desc=FewShotJob.name) if self.with_progress else jobs  # type: ignore[return-value]
+
+    def all_jobs(self) -> list[FewShotJob]:
+        """Return all jobs in the order of the configuration."""
+        plan = self.configuration
+        wanted: list[tuple[str, str, int | None, int | None]] = []
+        for data in plan.data:
+            wanted += [(data, model, k, seed) for k in plan.k_shot for model in plan.models for seed in plan.seeds]
+            wanted.append((data, BASELINE, None, None))
+        return [
+            FewShotJob(
+                model_name=model,
+                model=plan.models.get(model),
+                data_name=data,
+                data=plan.data[data],
+                k_shot=k_shot,
+                seed=seed,
+                device=plan.device,
+                folder=plan.output,
+                position=position,
+                with_examples=k_shot == max(plan.k_shot) and seed == plan.seeds[0],
+            )
+            for position, (data, model, k_shot, seed) in enumerate(wanted)
+        ]
+
+
+class FewShotBenchmark(Pipeline):
+    """Compare models on k normal images of each data set, over several support sets, and write a report."""
+
+    @staticmethod
+    def get_parser(parser: ArgumentParser | None = None) -> ArgumentParser:
+        """Return the parser of the subcommand.
+
+        Args:
+            parser (ArgumentParser | None, optional): Not used. Defaults to ``None``.
+
+        Returns:
+            ArgumentParser: Parser.
+        """
+        parser = Pipeline.get_parser(parser)
+        parser.add_argument(
+            "--data_root", type=Path, default=Path("datasets"), help="Folder that holds the data sets of the file."
+        )
+        parser.add_argument(
+            "--output", type=Path | None, default=None, help="Folder of the results, in place of the file's own."
+        )
+        return parser
+
+    def run(self, args: Namespace | None = None) -> None:
+        """Run what is not finished yet, and write the report.
+
+        Args:
+            args (Namespace | None, optional): Arguments. Defaults to ``None``: those of the command line.
+
+        Raises:
+            SystemExit: With status 1 if the configuration is wrong or a job has failed.
+        """
+        args = args or self.get_parser().parse_args()
+        try:
+            configuration = read_configuration(Path(args.config), args.data_root, args.output)
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise SystemExit(str(error)) from error
+        logging.getLogger("anomalib.pipelines").setLevel(logging.WARNING)  # it would say twice that it runs
+        jobs = FewShotJobGenerator(configuration).all_jobs()
+        finished = sum(job.is_finished for job in jobs)
+        log = configuration.output / LOG
+        print(f"{len(jobs)} jobs, {finished} of them finished before; results and {log.name} in {configuration.output}")
+        for runner in self._setup_runners({"configuration": configuration}):
+            runner.run({})
+        print(f"report: {write_report(configuration.output, published=configuration.published)}")
+        failed = [job for job in jobs if not job.is_finished]
+        if failed:
+            print(
+                f"{len(failed)} of {len(jobs)} jobs failed, see the report and {log}; run again to try only these again"
+            )
+            raise SystemExit(1)
+
+    def _setup_runners(self, args: dict) -> list[Runner]:
+        """Return anomalib's parallel runner where there are several GPUs, its serial one elsewhere."""
+        configuration: BenchmarkConfiguration = args["configuration"]
+        gpus = torch.cuda.device_count() if configuration.device == "cuda" else 0
+        if gpus > 1:
+            return [ParallelRunner(FewShotJobGenerator(configuration, with_progress=True), n_jobs=gpus)]
+        return [SerialRunner(FewShotJobGenerator(configuration))]

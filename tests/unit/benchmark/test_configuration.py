@@ -1,0 +1,95 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Configurations of the benchmark: the shipped ones, and wrong ones."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from anomalib_mediclip.benchmark.configuration import read_configuration
+from tests.conftest import REPOSITORY
+
+SHIPPED = sorted((REPOSITORY / "configs" / "benchmark").glob("*.yaml"))
+RIGHT = {
+    "accelerator": "cpu",
+    "few_shot_benchmark": {
+        "seeds": [0],
+        "k_shot": [4],
+        "data": {"mine": {"class_path": "MedicalFolder", "init_args": {"root": "mine"}}},
+        "models": {"MediCLIP": {"class_path": "MediCLIP"}},
+    },
+}
+
+
+def write(path: Path, **changes) -> Path:
+    content = {**RIGHT, **{key: value for key, value in changes.items() if key == "accelerator"}}
+    section = {**RIGHT["few_shot_benchmark"], **{key: value for key, value in changes.items() if key != "accelerator"}}
+    content["few_shot_benchmark"] = {key: value for key, value in section.items() if value is not None}
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_configurations_are_read_with_the_files_they_name(path: Path) -> None:
+    configuration = read_configuration(path)
+    assert list(configuration.models) == ["PatchCore", "SimpleNet", "MediCLIP"]  # the order of the paper's columns
+    for model in configuration.models.values():
+        assert model["class_path"].startswith("anomalib")
+    for data in configuration.data.values():
+        assert data["init_args"]["root"].startswith("datasets/")
+    assert configuration.output == Path("results/few_shot_benchmark") / path.stem
+
+
+def test_paper_configurations_are_the_papers() -> None:
+    table1 = read_configuration(REPOSITORY / "configs" / "benchmark" / "table1.yaml")
+    assert table1.k_shot == [4, 8, 16, 32]
+    assert len(table1.seeds) == 3
+    assert list(table1.data) == ["CheXpert", "BrainMRI", "BUSI"]
+    assert table1.models["MediCLIP"]["class_path"] == "anomalib_mediclip.MediCLIP"
+    assert table1.models["MediCLIP"]["init_args"]["encoder"] == "ViT-L-14-quickgelu"
+    assert table1.models["PatchCore"]["init_args"]["backbone"].startswith("wide_resnet50_2")
+    assert table1.models["SimpleNet"]["init_args"]["encoder"].startswith("timm/wide_resnet50_2")
+    table2 = read_configuration(REPOSITORY / "configs" / "benchmark" / "table2.yaml")
+    assert list(table2.data) == ["BUSI"]
+    assert [path.name for path in table1.published + table2.published] == ["paper_table1.csv", "paper_table2.csv"]
+
+
+def test_data_root_places_relative_roots_only(tmp_path: Path) -> None:
+    absolute = {"class_path": "MedicalFolder", "init_args": {"root": str(tmp_path / "elsewhere")}}
+    path = write(tmp_path / "a.yaml", data={**RIGHT["few_shot_benchmark"]["data"], "other": absolute})
+    configuration = read_configuration(path, data_root=Path("/data"), output=tmp_path / "out")
+    assert configuration.data["mine"]["init_args"]["root"] == "/data/mine"
+    assert configuration.data["other"]["init_args"]["root"] == str(tmp_path / "elsewhere")
+    assert configuration.output == tmp_path / "out"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"seeds": None}, ["few_shot_benchmark", "seeds"]),
+        ({"modles": {}}, ["models, data, k_shot and seeds"]),
+        ({"k_shot": 4}, ["k_shot", "list"]),
+        ({"data": {}}, ["data", "not empty"]),
+        ({"models": {"A": {"init_args": {}}}}, ["'A'", "class_path"]),
+        ({"models": {"A": {"class_path": "MediCLIP", "epochs": 3}}}, ["'A'", "trainer"]),
+        ({"data": {"A": "BUSI"}}, ["'A'", "class_path"]),
+        ({"seeds": [0, 0]}, ["seeds", "twice"]),
+        ({"k_shot": ["four"]}, ["k_shot", "whole numbers"]),
+        ({"models": {"mean brightness": {"class_path": "MediCLIP"}}}, ["mean brightness", "another name"]),
+        ({"accelerator": "tpu"}, ["'tpu'", "auto, cpu, cuda"]),
+    ],
+)
+def test_wrong_configurations_are_explained(tmp_path: Path, changes: dict, words: list[str]) -> None:
+    path = write(tmp_path / "wrong.yaml", **changes)
+    with pytest.raises(ValueError) as error:
+        read_configuration(path)
+    for word in [str(path), *words]:
+        assert word in str(error.value)
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    for changes in ({"models": {"A": "no/such.yaml"}}, {"published": ["no/such.yaml"]}):
+        with pytest.raises(FileNotFoundError, match=r"no/such\.yaml"):
+            read_configuration(write(tmp_path / "a.yaml", **changes))

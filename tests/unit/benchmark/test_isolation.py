@@ -1,0 +1,54 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""A process for every job."""
+
+import logging
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+from anomalib_mediclip.benchmark.isolation import run_isolated
+
+
+def talk(number: int) -> tuple[int, int]:
+    print("printed")
+    print("to stderr", file=sys.stderr)
+    logging.getLogger("some.library").info("not shown")
+    logging.getLogger("some.library").warning("logged")
+    warnings.warn("warned", stacklevel=1)
+    return number + 1, os.getpid()
+
+
+def fail() -> None:
+    msg = "the reason"
+    raise KeyError(msg)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)  # as the system does when memory runs out
+
+
+def test_result_comes_back_and_all_output_goes_to_the_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    result, process = run_isolated(talk, 41, log=tmp_path / "sub" / "log.txt")
+    assert result == 42
+    assert process != os.getpid()
+    text = (tmp_path / "sub" / "log.txt").read_text()
+    for word in ("printed", "to stderr", "logged", "warned"):
+        assert word in text
+    assert "printed" not in capfd.readouterr().out
+
+
+def test_error_is_raised_here(tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="the reason"):
+        run_isolated(fail, log=tmp_path / "log.txt")
+
+
+def test_killed_process_is_explained_and_the_next_one_runs(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="was killed, most likely because memory ran out"):
+        run_isolated(die, log=tmp_path / "log.txt")
+    assert run_isolated(talk, 1, log=tmp_path / "log.txt")[0] == 2

@@ -1,0 +1,84 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""A job of the benchmark: what it keeps, and when it runs."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anomalib_mediclip.benchmark.job import FewShotJob
+
+
+@pytest.fixture
+def job(sample_data: Path, tmp_path: Path) -> FewShotJob:
+    return FewShotJob(
+        model_name="SimpleNet",
+        model={
+            "class_path": "SimpleNet",
+            "init_args": {"encoder": "timm/resnet18", "weights": None, "image_size": [64, 64], "noise": 0.5},
+            "trainer": {"max_epochs": 2},
+        },
+        data_name="sample",
+        data={"class_path": "MedicalFolder", "init_args": {"root": str(sample_data)}},
+        k_shot=4,
+        seed=1,
+        device="cpu",
+        folder=tmp_path,
+        position=3,
+    )
+
+
+def test_record_holds_figures_costs_and_the_support_set(job: FewShotJob, capsys: pytest.CaptureFixture[str]) -> None:
+    position, record = job.run()
+    assert (position, record) == (3, job.record)
+    row = json.loads(record.read_text())
+    assert row["error"] is None
+    assert row["epochs"] == 2
+    assert 0 <= row["image_auroc"] <= 1
+    assert 0 <= row["pixel_auroc"] <= 1
+    assert min(row["fit_seconds"], row["test_seconds"], row["latency_ms"]) > 0
+    assert row["peak_memory_mb"] > 100
+    # adaptor and discriminator: w x w, w x 1024 with bias, batch normalisation, 1024; w = 128 + 256
+    assert row["trainable_parameters"] == 384**2 + 384 * 1024 + 1024 + 2 * 1024 + 1024
+    assert len(row["support_set"]) == 4
+    assert len(row["support_set_hash"]) == 64
+    assert "torch" in row["versions"]
+    assert len(np.load(record.with_suffix(".npz"))["scores"]) == 40
+    assert "sample: SimpleNet k4 seed1: Image-AUROC" in capsys.readouterr().out
+
+
+def test_finished_job_does_not_run_again(job: FewShotJob) -> None:
+    job.run()
+    before = job.record.stat().st_mtime_ns
+    assert job.is_finished
+    job.run()
+    assert job.record.stat().st_mtime_ns == before
+
+
+def test_failure_is_recorded_and_tried_again(job: FewShotJob, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = replace(job, model={"class_path": "SimpelNet"})
+    broken.run()
+    row = json.loads(broken.record.read_text())
+    assert "no AnomalibModule named 'SimpelNet'" in row["error"]
+    assert row["image_auroc"] is None
+    assert not broken.is_finished
+    assert "FAILED" in capsys.readouterr().out
+    before = broken.record.stat().st_mtime_ns
+    broken.run()
+    assert broken.record.stat().st_mtime_ns > before
+
+
+def test_any_change_of_the_configuration_makes_another_job(job: FewShotJob) -> None:
+    model = {**job.model, "trainer": {"max_epochs": 3}}
+    data = {**job.data, "init_args": {**job.data["init_args"], "normal_dir": "train/other"}}
+    changed = [replace(job, model=model), replace(job, data=data), replace(job, k_shot=8), replace(job, seed=2)]
+    assert len({job.record, *(other.record for other in changed)}) == 5
+    assert replace(job, position=9).record == job.record
+
+
+def test_results_are_put_in_order() -> None:
+    assert FewShotJob.collect([(2, Path("c")), (0, Path("a")), (1, Path("b"))]) == [Path("a"), Path("b"), Path("c")]
