@@ -134,9 +134,33 @@ def test_killed_benchmark_goes_on_where_it_stopped(whole: tuple[Path, str], samp
     columns = [*KEYS, *METRICS]
     expected, resumed = (pd.read_csv(out / "results.csv")[columns] for out in (whole[0], tmp_path / "out"))
     pd.testing.assert_frame_equal(expected, resumed, check_exact=True)
-    for name in ("scores/sample.csv", "report.md"):
-        if name.startswith("scores"):
-            assert (whole[0] / name).read_text() == (tmp_path / "out" / name).read_text()
+    scores = [(out / "scores" / "sample.csv").read_text() for out in (whole[0], tmp_path / "out")]
+    assert scores[0] == scores[1]
+
+
+PARALLEL = """
+from pathlib import Path
+from anomalib.pipelines.components.runners import ParallelRunner
+from anomalib_mediclip.benchmark.configuration import read_configuration
+from anomalib_mediclip.benchmark.pipeline import FewShotJobGenerator
+
+if __name__ == "__main__":
+    configuration = read_configuration(Path("benchmark.yaml"), Path("data"), Path("out"))
+    ParallelRunner(FewShotJobGenerator(configuration, with_progress=True), n_jobs=2).run({})
+"""
+
+
+def test_anomalibs_parallel_runner_gives_the_same_table(
+    whole: tuple[Path, str], sample_data: Path, tmp_path: Path
+) -> None:
+    write_config(tmp_path, sample_data, {"PatchCore": PATCHCORE, "SimpleNet": SIMPLENET, "MediCLIP": MEDICLIP})
+    (tmp_path / "parallel.py").write_text(PARALLEL)
+    result = subprocess.run([sys.executable, "parallel.py"], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "7/7" in result.stderr  # progress
+    columns = [*KEYS, *METRICS]
+    expected, parallel = (pd.read_csv(out / "results.csv")[columns] for out in (whole[0], tmp_path / "out"))
+    pd.testing.assert_frame_equal(expected, parallel, check_exact=True)
 
 
 def test_broken_model_is_a_hole_in_the_report_and_the_others_finish(sample_data: Path, tmp_path: Path) -> None:
