@@ -14,6 +14,7 @@ from anomalib_mediclip.benchmark.baseline import NAME as BASELINE
 
 DEVICES = ("auto", "cpu", "cuda")
 SECTION = "few_shot_benchmark"
+OPTIONAL = ("output", "published", "note")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class BenchmarkConfiguration:
         output (Path): Folder of the results.
         device (str): ``cpu`` or ``cuda``.
         published (list[Path]): Tables of published figures for the report.
+        note (str): What a reader of the report must know, such as on which images settings were chosen.
     """
 
     models: dict[str, dict[str, Any]]
@@ -37,6 +39,7 @@ class BenchmarkConfiguration:
     output: Path
     device: str
     published: list[Path] = field(default_factory=list)
+    note: str = ""
 
 
 def read_configuration(path: Path, data_root: Path | None = None, output: Path | None = None) -> BenchmarkConfiguration:
@@ -68,15 +71,16 @@ def read_configuration(path: Path, data_root: Path | None = None, output: Path |
         output=output or Path(section.get("output", f"results/{SECTION}/{path.stem}")),
         device=_device(content.get("accelerator", "auto"), path),
         published=[_existing(path.parent / name, path) for name in section.get("published", [])],
+        note=" ".join(str(section.get("note", "")).split()),
     )
 
 
 def _check(section: Any, path: Path) -> None:
     """Refuse a section in which something is missing, unknown or of the wrong kind."""
     required = {"models": dict, "data": dict, "k_shot": list, "seeds": list}
-    if not isinstance(section, dict) or not set(required) <= set(section) <= {*required, "output", "published"}:
+    if not isinstance(section, dict) or not set(required) <= set(section) <= {*required, *OPTIONAL}:
         msg = (
-            f"{path}: needs a section {SECTION} with models, data, k_shot and seeds, and may have output and published"
+            f"{path}: needs a section {SECTION} with models, data, k_shot and seeds, and may have {', '.join(OPTIONAL)}"
         )
         raise ValueError(msg)
     for key, kind in required.items():

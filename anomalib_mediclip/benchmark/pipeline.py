@@ -19,6 +19,7 @@ from anomalib_mediclip.benchmark.baseline import NAME as BASELINE
 from anomalib_mediclip.benchmark.configuration import BenchmarkConfiguration, read_configuration
 from anomalib_mediclip.benchmark.job import LOG, FewShotJob
 from anomalib_mediclip.benchmark.report import write_report
+from anomalib_mediclip.benchmark.report.results import NOTE
 
 
 class FewShotJobGenerator(JobGenerator):
@@ -122,6 +123,7 @@ class FewShotBenchmark(Pipeline):
         print(f"{len(jobs)} jobs, {finished} of them finished before; results and {log.name} in {configuration.output}")
         for runner in self._setup_runners({"configuration": configuration}):
             runner.run({})
+        (configuration.output / NOTE).write_text(configuration.note, encoding="utf-8")
         print(f"report: {write_report(configuration.output, published=configuration.published)}")
         failed = [job for job in jobs if not job.is_finished]
         if failed:

@@ -61,6 +61,7 @@ def write_report(
         "roc": _as_markup(figures.draw_roc(results)),
         "grids": [draw_grid(name, arrays, results.models) for name, arrays in examples.items()],
         "pictures": pictures,
+        "note": results.note,
         **_facts(results),
     }
     for name in ("report.md", "report.html"):

@@ -15,6 +15,7 @@ from anomalib_mediclip.benchmark.results import COLUMNS
 
 METRICS = {"image_auroc": "Image-AUROC", "pixel_auroc": "Pixel-AUROC", "aupro": "AUPRO", "image_aupr": "Image AUPR"}
 PUBLISHED_COLUMNS = ("data", "k_shot", "model", "metric", "mean", "std")
+NOTE = "note.txt"  # what a reader must know, from the configuration
 TEXT_COLUMNS = ("data", "model", "support_set_hash", "device", "versions", "error")
 
 
@@ -32,6 +33,7 @@ class Results:
     rows: pd.DataFrame
     scores: dict[str, pd.DataFrame]
     examples: dict[str, dict[str, np.ndarray]]
+    note: str = ""
 
     @property
     def data_sets(self) -> list[str]:
@@ -68,7 +70,8 @@ def read_results(folder: Path) -> Results:
     """Read the folder of a benchmark.
 
     Args:
-        folder (Path): Folder with ``results.csv``, ``scores/<data>.csv`` and perhaps ``examples/<data>.npz``.
+        folder (Path): Folder with ``results.csv``, ``scores/<data>.csv`` and perhaps ``examples/<data>.npz`` and
+            ``note.txt``.
 
     Returns:
         Results: Results.
@@ -86,8 +89,10 @@ def read_results(folder: Path) -> Results:
     rows[list(TEXT_COLUMNS)] = rows[list(TEXT_COLUMNS)].fillna("")
     data_sets = dict.fromkeys(rows["data"])
     scores = {name: pd.read_csv(path) for name in data_sets if (path := folder / "scores" / f"{name}.csv").is_file()}
+    note = folder / NOTE
     return Results(
         rows=rows,
+        note=note.read_text(encoding="utf-8").strip() if note.is_file() else "",
         scores={name: table for name, table in scores.items() if table["label"].nunique() == 2},
         examples={
             name: dict(np.load(path)) for name in data_sets if (path := folder / "examples" / f"{name}.npz").is_file()

@@ -69,7 +69,7 @@ def test_data_root_places_relative_roots_only(tmp_path: Path) -> None:
     ("changes", "words"),
     [
         ({"seeds": None}, ["few_shot_benchmark", "seeds"]),
-        ({"modles": {}}, ["models, data, k_shot and seeds"]),
+        ({"modles": {}}, ["models, data, k_shot and seeds", "output, published, note"]),
         ({"k_shot": 4}, ["k_shot", "list"]),
         ({"data": {}}, ["data", "not empty"]),
         ({"models": {"A": {"init_args": {}}}}, ["'A'", "class_path"]),

@@ -221,3 +221,13 @@ def test_command_line_says_what_is_missing(tmp_path: Path, monkeypatch, capsys) 
     with pytest.raises(SystemExit):
         main()
     assert "results.csv does not exist" in capsys.readouterr().err
+
+
+def test_note_of_the_configuration_is_at_the_top(benchmark: Path, tmp_path: Path) -> None:
+    shutil.copytree(benchmark, tmp_path, dirs_exist_ok=True)
+    write_report(tmp_path)
+    assert "Note." not in (tmp_path / "report.html").read_text()
+    (tmp_path / "note.txt").write_text("settings were chosen <elsewhere>")
+    write_report(tmp_path)
+    assert "settings were chosen &lt;elsewhere&gt;" in (tmp_path / "report.html").read_text().split("<h2>")[0]
+    assert "**Note.** settings were chosen" in (tmp_path / "report.md").read_text().split("##")[0]
