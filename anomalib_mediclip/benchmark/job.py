@@ -157,7 +157,8 @@ def _describe(device: torch.device) -> str:
     """Return what the job ran on."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _summary(row: dict[str, Any]) -> str:
