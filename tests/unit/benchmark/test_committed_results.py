@@ -1,0 +1,51 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The comparison in docs/results/lite is what its own raw scores say, and what the README says."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from anomalib_mediclip.benchmark.report import write_report
+from tests.conftest import REPOSITORY
+
+LITE = REPOSITORY / "docs" / "results" / "lite"
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    return pd.read_csv(LITE / "results.csv", dtype={"k_shot": "Int64", "seed": "Int64"})
+
+
+def test_figures_are_scikit_learns_on_the_raw_scores(table: pd.DataFrame) -> None:
+    scores = {name: pd.read_csv(LITE / "scores" / f"{name}.csv") for name in table["data"].unique()}
+    assert len(table) == 57
+    for row in table.itertuples():
+        job = row.model if pd.isna(row.seed) else f"{row.model} k{row.k_shot} seed{row.seed}"
+        labels, values = scores[row.data]["label"], scores[row.data][job]
+        assert row.image_auroc == pytest.approx(roc_auc_score(labels, values), abs=1e-6)
+        assert row.image_aupr == pytest.approx(average_precision_score(labels, values), abs=1e-6)
+
+
+def test_models_learnt_from_the_same_support_sets(table: pd.DataFrame) -> None:
+    jobs = table[table["seed"].notna()].groupby(["data", "k_shot", "seed"])["support_set_hash"]
+    assert (jobs.nunique() == 1).all()
+    assert (jobs.size() == 3).all()
+
+
+def test_report_is_what_the_results_give(tmp_path: Path) -> None:
+    shutil.copytree(LITE, tmp_path / "lite")
+    write_report(tmp_path / "lite", pictures=False)
+    for name in ("report.md", "significance.csv", "tables/image_auroc.csv"):
+        assert (tmp_path / "lite" / name).read_text() == (LITE / name).read_text()
+
+
+def test_readme_prints_the_means_of_the_table(table: pd.DataFrame) -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    largest = table[table["k_shot"] == 16].groupby(["data", "model"])["image_auroc"]
+    for mean, deviation in zip(largest.mean(), largest.std(), strict=True):
+        assert f"{100 * mean:.1f} ± {100 * deviation:.1f}" in readme
