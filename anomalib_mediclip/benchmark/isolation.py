@@ -73,4 +73,8 @@ def _call_quietly(function: Callable[..., Result], arguments: tuple[Any, ...], l
         for logger in [logging.getLogger(name) for name in logging.root.manager.loggerDict]:
             logger.handlers, logger.propagate = [], True
         logging.root.handlers = [handler]
-        return function(*arguments)
+        try:
+            return function(*arguments)
+        except Exception:
+            logging.exception("the job failed")  # only the last line of it reaches the table
+            raise

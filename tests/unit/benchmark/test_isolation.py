@@ -46,6 +46,9 @@ def test_result_comes_back_and_all_output_goes_to_the_log(tmp_path: Path, capfd:
 def test_error_is_raised_here(tmp_path: Path) -> None:
     with pytest.raises(KeyError, match="the reason"):
         run_isolated(fail, log=tmp_path / "log.txt")
+    text = (tmp_path / "log.txt").read_text()
+    assert "Traceback" in text
+    assert "in fail" in text
 
 
 def test_killed_process_is_explained_and_the_next_one_runs(tmp_path: Path) -> None:
