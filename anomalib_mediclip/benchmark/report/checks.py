@@ -3,7 +3,7 @@
 
 """What must hold between the files of a benchmark; what does not is said at the top of the report."""
 
-from anomalib_mediclip.benchmark.report.results import TRIVIAL, Results
+from anomalib_mediclip.benchmark.report.results import TRIVIAL, Results, iterate
 from anomalib_mediclip.benchmark.report.significance import auroc
 
 TOLERANCE = 5e-5  # half of the last printed digit of a percentage
@@ -27,7 +27,7 @@ def _different_support_sets(results: Results) -> list[str]:
     trained = results.rows[results.rows["support_set_hash"] != ""]
     return [
         f"{data}, k = {k_shot}, seed {seed}: the models did not learn from the same support set ("
-        + ", ".join(f"{row.model} {row.support_set_hash[:8]}" for row in jobs.itertuples())
+        + ", ".join(f"{row.model} {row.support_set_hash[:8]}" for row in iterate(jobs))
         + "); their figures cannot be compared."
         for (data, k_shot, seed), jobs in trained.groupby(["data", "k_shot", "seed"], sort=False)
         if jobs["support_set_hash"].nunique() > 1
@@ -37,7 +37,7 @@ def _different_support_sets(results: Results) -> list[str]:
 def _different_scores(results: Results) -> list[str]:
     """Compare the AUROC of the raw scores with that of the table."""
     found = []
-    for row in results.rows[results.rows["image_auroc"].notna()].itertuples():
+    for row in iterate(results.rows[results.rows["image_auroc"].notna()]):
         table = results.scores.get(row.data)
         job = row.model if row.model == TRIVIAL else f"{row.model} k{row.k_shot} seed{row.seed}"
         if table is None or job not in table:

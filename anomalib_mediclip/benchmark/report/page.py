@@ -15,7 +15,7 @@ from markupsafe import Markup
 from anomalib_mediclip.benchmark.report import figures, tables
 from anomalib_mediclip.benchmark.report.checks import find_contradictions
 from anomalib_mediclip.benchmark.report.heat_maps import PERCENTILES, colour_scale, draw_grid
-from anomalib_mediclip.benchmark.report.results import METRICS, TRIVIAL, Results, read_published, read_results
+from anomalib_mediclip.benchmark.report.results import METRICS, TRIVIAL, Results, iterate, read_published, read_results
 from anomalib_mediclip.benchmark.report.significance import CONFIDENCE, REPLICATES, compare_models
 
 SHORT_HASH = 8  # characters
@@ -83,17 +83,17 @@ def _facts(results: Results) -> dict[str, Any]:
         "looks": figures.assign_looks(results.models),
         "test_images": {name: table["label"].value_counts().to_dict() for name, table in results.scores.items()},
         "jobs": len(rows),
-        "failures": [(_title(row), row.error) for row in failed.itertuples()],
+        "failures": [(_title(row), row.error) for row in iterate(failed)],
         "contradictions": find_contradictions(results),
         "support_sets": [
-            (row.data, row.k_shot, row.seed, row.support_set_hash[:SHORT_HASH]) for row in trained.itertuples()
+            (row.data, row.k_shot, row.seed, row.support_set_hash[:SHORT_HASH]) for row in iterate(trained)
         ],
         "devices": [device for device in rows["device"].unique() if device],
         "versions": [versions for versions in rows["versions"].unique() if versions],
     }
 
 
-def _group(table: pd.DataFrame, column: str) -> list[tuple[str, list[dict[str, Any]]]]:
+def _group(table: pd.DataFrame, column: str) -> list[tuple[str, list[dict[Any, Any]]]]:
     """Return the rows of every value of a column, in their order."""
     return [(str(name), rows.to_dict("records")) for name, rows in table.groupby(column, sort=False)]
 

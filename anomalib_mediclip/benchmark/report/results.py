@@ -3,9 +3,10 @@
 
 """Reads what a benchmark has written, and the figures that others have published."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -117,6 +118,18 @@ def read_published(paths: Sequence[Path]) -> pd.DataFrame:
     tables = [_read_csv(path, PUBLISHED_COLUMNS, {"k_shot": "Int64"}) for path in paths]
     table = (pd.concat(tables) if tables else empty)[list(PUBLISHED_COLUMNS)].dropna(subset="mean")
     return table.assign(model=table["model"].astype("str").str.lower())
+
+
+def iterate(table: pd.DataFrame) -> Iterator[Any]:
+    """Iterate over rows whose columns are attributes, of whatever types they have.
+
+    Args:
+        table (pd.DataFrame): Table.
+
+    Returns:
+        Iterator[Any]: Rows.
+    """
+    return table.itertuples()
 
 
 def _read_csv(path: Path, columns: Sequence[str], types: dict[str, str]) -> pd.DataFrame:

@@ -10,6 +10,7 @@ same draws.
 """
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,7 +61,7 @@ def compare_models(results: Results) -> pd.DataFrame:
                 seeds = sorted(columns[model_a].keys() & columns[model_b].keys())
                 if seeds:
                     # sums of whole numbers, so that equal models differ by exactly 0
-                    differences = sum(sums[columns[model_a][s]] - sums[columns[model_b][s]] for s in seeds)
+                    differences: Any = sum(sums[columns[model_a][s]] - sums[columns[model_b][s]] for s in seeds)
                     scale = 100 / (sums.attrs["pairs"] * len(seeds))
                     rows.append(
                         (data, k_shot, model_a, model_b, len(seeds), *_summarise(differences.to_numpy(), scale))
