@@ -13,13 +13,15 @@ from scipy.ndimage import binary_fill_holes, grey_closing
 
 from anomalib_mediclip.synthesis.masks import Array, Mask, Size, rotation
 from anomalib_mediclip.synthesis.poisson import poisson_blend
-from anomalib_mediclip.synthesis.sampling import sample_cubic
+from anomalib_mediclip.synthesis.sampling import Spline
 
 Blending = Literal["poisson", "paste"]
 
 # Official code: sides of the patch as fractions of the image side, and the most of the source it is cut from.
 PATCH_SIDES = (0.1, 0.6)
 MAXIMUM_REACH = 0.8
+
+SQUARE = np.ones((3, 3), dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -61,27 +63,32 @@ def match_source(source: Array, image: Array) -> Array:
     return cv2.resize(source, image.shape[1::-1], interpolation=cv2.INTER_AREA).reshape(image.shape)
 
 
-def cut_patch(source: Array, cut: PatchCut, size: Size) -> Array:
+def cut_patch(source: Array | Spline, cut: PatchCut, size: Size, mask: Mask | None = None) -> Array:
     """Cut a rotated and scaled patch out of an image.
 
     Args:
-        source (Array): Image of shape ``(H, W, C)``.
+        source (Array | Spline): Image of shape ``(H, W, C)``, or the spline through its pixels.
         cut (PatchCut): Random parameters. The scale is reduced until the cut spans at most 0.8 of the image.
         size (Size): Height ``h`` and width ``w`` of the patch in pixels.
+        mask (Mask | None): Mask ``(h, w)``, if only the pixels in and next to it are needed; the others are then 0.
 
     Returns:
         Array: Patch with a margin of one pixel, ``(h + 2, w + 2, C)``, limited to the range of the source.
     """
-    source_size = np.array(source.shape[:2])
+    spline = source if isinstance(source, Spline) else Spline(source)
+    source_size = np.array(spline.size)
     matrix = cut.scale * rotation(cut.degrees)
     reach = np.abs(matrix) @ size
     shrink = min(1.0, float(np.min(MAXIMUM_REACH * source_size / reach)))
     matrix, reach = shrink * matrix, shrink * reach
     first = np.minimum(matrix * size, 0).sum(axis=1)
     corner = np.array(cut.position) * (source_size - 1 - reach) - first
-    pixels = np.indices((size[0] + 2, size[1] + 2)) - 1.0
-    patch = sample_cubic(source, np.tensordot(matrix, pixels, axes=1) + corner[:, None, None])
-    return patch.clip(source.min(), source.max())
+    needed = np.ones(size, bool) if mask is None else mask
+    needed = cv2.dilate(np.pad(needed, 1).view(np.uint8), SQUARE).view(bool)
+    values = spline.sample(matrix @ (np.argwhere(needed).T - 1.0) + corner[:, None])
+    patch = np.zeros((*needed.shape, values.shape[-1]), np.float32)
+    patch[needed] = values.clip(*spline.range)
+    return patch
 
 
 def paste_patch(image: Array, patch: Array, mask: Mask, corner: Size, blending: Blending = "poisson") -> Array:

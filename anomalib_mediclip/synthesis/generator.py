@@ -31,6 +31,7 @@ from anomalib_mediclip.synthesis.masks import (
     Array,
     Mask,
     Size,
+    bounding_box,
     draw_corner,
     draw_perlin_mask,
     draw_shape,
@@ -38,10 +39,13 @@ from anomalib_mediclip.synthesis.masks import (
     shape_mask,
     window,
 )
+from anomalib_mediclip.synthesis.sampling import Spline
 from anomalib_mediclip.synthesis.source import AlphaDistribution
 
 CutPasteLabel = Literal["mask", "changed"]
 IntensityNoise = Literal["raw", "normalised"]
+
+MAXIMUM_SPLINES = 64  # support images kept as splines, of 0.5 MB each at 224 x 224 pixels
 
 PAPER_TASKS = {"cut_paste": 1.0, "gauss_intensity": 1.0, "source": 1.0}
 
@@ -125,6 +129,7 @@ class MedicalAnomalyGenerator(v2.Transform):
         self.foreground = foreground
         self.seed = seed
         self.support_set: list[torch.Tensor] = []
+        self._splines: dict[tuple[int, tuple[int, ...]], Spline] = {}
 
     def set_support_set(self, images: Sequence[torch.Tensor]) -> None:
         """Set the images that CutPaste cuts from; while there are none it cuts from the image itself.
@@ -139,6 +144,7 @@ class MedicalAnomalyGenerator(v2.Transform):
         for image in images:
             check_image(image, dimensions=(3,))
         self.support_set = [image.detach().float().cpu() for image in images]
+        self._splines = {}
 
     def draw_task(self, name: str, epoch: int = 0) -> str:
         """Tell which task `forward` uses for an image.
@@ -178,21 +184,22 @@ class MedicalAnomalyGenerator(v2.Transform):
         check_not_negative("epoch", epoch)
         batch = image.detach() if image.ndim == 4 else image.detach()[None]
         names = check_names(names, len(batch))
-        pairs = [self._change(single, name, epoch) for single, name in zip(batch, names, strict=True)]
-        changed, masks = (torch.stack(tensors) for tensors in zip(*pairs, strict=True))
+        changed = batch.clone()
+        labels = torch.stack([self._change(single, name, epoch) for single, name in zip(changed, names, strict=True)])
+        masks = labels[:, None].to(image.device, torch.float32)
         return (changed, masks) if image.ndim == 4 else (changed[0], masks[0])
 
-    def _change(self, image: torch.Tensor, name: str, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Paint anomalies on one image ``(C, H, W)``."""
+    def _change(self, image: torch.Tensor, name: str, epoch: int) -> torch.Tensor:
+        """Paint anomalies on one image ``(C, H, W)``, in place, and return their label ``(H, W)``."""
         rng = self._random_generator(name, epoch)
-        task = self._choose_task(rng)
-        pixels = _to_array(image)
-        changed, region, label = self._paint(task, pixels, rng)
-        result = torch.from_numpy(changed).permute(2, 0, 1).to(image)
-        inside = torch.from_numpy(region).to(image.device)
-        mask = torch.from_numpy(label.astype(np.float32)).to(image.device)
+        changed, region, label = self._paint(self._choose_task(rng), _to_array(image), rng)
+        box = bounding_box(region)
+        result = torch.from_numpy(changed[box]).permute(2, 0, 1).to(image)
+        inside = torch.from_numpy(region[box]).to(image.device)
         # Outside the region the very values of the image are kept, whatever its type.
-        return torch.where(inside, result, image), mask[None]
+        part = image[:, box[0], box[1]]
+        part.copy_(torch.where(inside, result, part))
+        return torch.from_numpy(label)
 
     def _paint(self, task: str, image: Array, rng: np.random.Generator) -> tuple[Array, Mask, Array | Mask]:
         """Return an image ``(H, W, C)`` with anomalies, where they are and their label, both ``(H, W)``."""
@@ -213,9 +220,20 @@ class MedicalAnomalyGenerator(v2.Transform):
         mask = draw_perlin_mask(rng, size, cut_paste.PATCH_SIDES)
         corner = draw_corner(rng, mask, size, foreground)
         cut = cut_paste.draw_patch_cut(rng, max(len(self.support_set), 1))
-        origin = cut_paste.match_source(_to_array(self.support_set[cut.source]), image) if self.support_set else image
-        patch = cut_paste.cut_patch(origin, cut, (mask.shape[0], mask.shape[1]))
+        patch = cut_paste.cut_patch(self._source(cut.source, image), cut, (mask.shape[0], mask.shape[1]), mask)
         return cut_paste.paste_patch(image, patch, mask, corner, self.blending), mask, corner
+
+    def _source(self, index: int, image: Array) -> Spline:
+        """Return a support image in the size of the image to change, or that image while there are none."""
+        if not self.support_set:
+            return Spline(image)
+        key = index, image.shape
+        if key not in self._splines:
+            source = Spline(cut_paste.match_source(_to_array(self.support_set[index]), image))
+            if len(self._splines) >= MAXIMUM_SPLINES:
+                return source
+            self._splines[key] = source
+        return self._splines[key]
 
     def _change_intensity(
         self, image: Array, foreground: Mask | None, rng: np.random.Generator
@@ -251,6 +269,6 @@ class MedicalAnomalyGenerator(v2.Transform):
 
 def _to_array(image: torch.Tensor) -> Array:
     """Convert to ``(H, W, C)`` with one channel if all are identical, which saves two thirds of the work."""
-    pixels = image.float().cpu().permute(1, 2, 0).numpy()
-    identical = all(np.array_equal(pixels[..., 0], pixels[..., c]) for c in range(1, pixels.shape[2]))
-    return pixels[..., :1] if identical else pixels
+    pixels = image.float().cpu().numpy()
+    identical = all(np.array_equal(pixels[0], channel) for channel in pixels[1:])
+    return (pixels[:1] if identical else pixels).transpose(1, 2, 0)

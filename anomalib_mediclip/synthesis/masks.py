@@ -9,6 +9,7 @@ open, follow the official code as fractions of the image side.
 """
 
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import cv2
@@ -65,8 +66,7 @@ def perlin_mask(noise: PerlinNoise) -> Mask:
         Mask: Boolean mask of shape ``(h, w)``, often cut off by a straight edge of the patch.
     """
     height, width = noise.size
-    rows, columns = _corner_offsets(height), _corner_offsets(width)
-    row_weights, column_weights = _fade(1 - np.abs(rows)), _fade(1 - np.abs(columns))
+    (rows, row_weights), (columns, column_weights) = _corner_weights(height), _corner_weights(width)
     # The noise interpolates, between the corners, the products of gradient and offset: both terms are separable.
     field = (row_weights * rows) @ np.cos(noise.angles) @ column_weights.T
     field += row_weights @ np.sin(noise.angles) @ (column_weights * columns).T
@@ -88,9 +88,9 @@ def draw_perlin_mask(rng: np.random.Generator, image_size: Size, sides: tuple[fl
     height, width = (int(rng.integers(round(sides[0] * side), round(sides[1] * side))) for side in image_size)
     best = perlin_mask(draw_perlin_noise(rng, (height, width)))
     for _ in range(MAXIMUM_DRAWS):
-        if best.mean() >= MINIMUM_COVER:
+        if np.count_nonzero(best) / best.size >= MINIMUM_COVER:
             break
-        best = max(best, perlin_mask(draw_perlin_noise(rng, (height, width))), key=np.mean)
+        best = max(best, perlin_mask(draw_perlin_noise(rng, (height, width))), key=np.count_nonzero)
     return best
 
 
@@ -120,7 +120,11 @@ class Shape:
     def normalise(self, offsets: Positions) -> Positions:
         """Map offsets ``(2, ...)`` in pixels to units in which the shape is the unit circle or the square [-1, 1]^2."""
         halves = np.array(self.size) / 2
-        return np.tensordot(np.linalg.inv(self.transform) / halves[:, None], offsets, axes=1)
+        return np.tensordot(self._inverse / halves[:, None], offsets, axes=1)
+
+    @cached_property
+    def _inverse(self) -> Positions:
+        return np.linalg.inv(self.transform)
 
 
 def rotation(degrees: float) -> Positions:
@@ -169,9 +173,9 @@ def find_foreground(image: Array) -> Mask | None:
         Mask | None: Boolean mask of shape ``(H, W)``; None where it would cover less than 5 % of the image, so that a
             constant or nearly black image puts no constraint on the position.
     """
-    brightness = image.mean(axis=2)
+    brightness = image.mean(axis=2) if image.shape[2] > 1 else image[..., 0]
     foreground = brightness > brightness.min() + FOREGROUND_LEVEL * np.ptp(brightness)
-    return foreground if foreground.mean() >= MINIMUM_FOREGROUND else None
+    return foreground if np.count_nonzero(foreground) >= MINIMUM_FOREGROUND * foreground.size else None
 
 
 def draw_corner(rng: np.random.Generator, mask: Mask, image_size: Size, foreground: Mask | None = None) -> Size:
@@ -187,12 +191,12 @@ def draw_corner(rng: np.random.Generator, mask: Mask, image_size: Size, foregrou
     Returns:
         Size: Row and column of the top left corner of the patch in the image.
     """
-    best, best_share = (0, 0), -1.0
+    best, best_share, size = (0, 0), -1.0, np.count_nonzero(mask)
     for _ in range(MAXIMUM_POSITIONS):
         top, left = (int(rng.integers(image_size[axis] - mask.shape[axis] + 1)) for axis in (0, 1))
-        share = 1.0 if foreground is None else foreground[window((top, left), mask)][mask].mean()
+        share = 1.0 if foreground is None else np.count_nonzero(foreground[window((top, left), mask)] & mask) / size
         if share > best_share:
-            best, best_share = (top, left), float(share)
+            best, best_share = (top, left), share
         if best_share >= 0.5:
             break
     return best
@@ -203,12 +207,15 @@ def window(corner: Size, mask: Mask) -> tuple[slice, slice]:
     return slice(corner[0], corner[0] + mask.shape[0]), slice(corner[1], corner[1] + mask.shape[1])
 
 
-def _corner_offsets(length: int) -> Array:
-    """Offsets of every pixel from the two corners of the cell, ``(length, 2)``."""
-    position = np.arange(length, dtype=np.float32)[:, None] / np.float32(length)
-    return position - np.array([0, 1], dtype=np.float32)
+def bounding_box(mask: Mask) -> tuple[slice, slice]:
+    """Return the index of the smallest box that holds a mask; it is empty if the mask is."""
+    left, top, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
+    return slice(top, top + height), slice(left, left + width)
 
 
-def _fade(position: Array) -> Array:
-    """Perlin's interpolation weight 6t⁵ - 15t⁴ + 10t³."""
-    return position**3 * (position * (position * 6 - 15) + 10)
+@lru_cache(maxsize=1024)  # of a few kilobytes each; the same lengths come up again and again
+def _corner_weights(length: int) -> tuple[Array, Array]:
+    """Offsets of every pixel from the two corners of the cell and Perlin's weights 6t⁵ - 15t⁴ + 10t³ of the corners."""
+    offsets = np.arange(length, dtype=np.float32)[:, None] / np.float32(length) - np.array([0, 1], dtype=np.float32)
+    position = 1 - np.abs(offsets)
+    return offsets, position**3 * (position * (position * 6 - 15) + 10)

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from anomalib_mediclip.synthesis.masks import Array, Mask, Positions, Shape
-from anomalib_mediclip.synthesis.sampling import sample_cubic
+from anomalib_mediclip.synthesis.sampling import Spline
 
 AlphaDistribution = Literal["uniform", "log_uniform"]
 
@@ -68,13 +68,13 @@ def source_mapping(shape: Shape, mask: Mask, deformation: SourceDeformation) -> 
     Returns:
         Positions: Rows and columns of shape ``(2, h, w)``, in pixels.
     """
-    pixels = np.indices(mask.shape).astype(np.float64)
-    centre = np.array(deformation.centre, dtype=np.float64)[:, None, None]
-    offsets = pixels - centre
-    read_from = centre + offsets * _radial_position(shape, mask, centre, offsets) ** (deformation.alpha - 1)
     moves = np.zeros_like(mask)
     moves[1:-1, 1:-1] = mask[1:-1, 1:-1]
-    return np.where(moves, read_from, pixels)
+    mapping = np.indices(mask.shape).astype(np.float64)
+    centre = np.array(deformation.centre, dtype=np.float64)[:, None]
+    offsets = mapping[:, moves] - centre
+    mapping[:, moves] = centre + offsets * _radial_position(shape, mask, centre, offsets) ** (deformation.alpha - 1)
+    return mapping
 
 
 def deform(patch: Array, mask: Mask, mapping: Positions) -> Array:
@@ -89,7 +89,7 @@ def deform(patch: Array, mask: Mask, mapping: Positions) -> Array:
         Array: Deformed patch of shape ``(h, w, C)``, values in [0, 1].
     """
     deformed = patch.copy()
-    deformed[mask] = sample_cubic(patch, mapping[:, mask]).clip(0, 1)
+    deformed[mask] = Spline(patch).sample(mapping[:, mask]).clip(0, 1)
     return deformed
 
 
@@ -104,7 +104,7 @@ def _radial_position(
     In the units of the shape the edge is ``|a + b / s| = 1`` with ``a`` the centre, ``b`` the offset and ``s`` the
     result. Where the centre lies on the edge the radius is zero; the guarded divisions then give 1: nothing moves.
     """
-    a = shape.normalise(centre - (np.array(mask.shape)[:, None, None] - 1) / 2)
+    a = shape.normalise(centre - (np.array(mask.shape)[:, None] - 1) / 2)
     b = shape.normalise(offsets)
     tiny = np.finfo(np.float64).tiny
     if shape.ellipse:
