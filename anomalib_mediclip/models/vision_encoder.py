@@ -8,7 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from anomalib_mediclip.models.folding import fold
 from anomalib_mediclip.models.pretrained import create_timm
+
+# Feature maps of so many pixels of the input stay below 32 MB, from where on glibc asks the system for every one anew.
+PIXELS_AT_ONCE = 4 * 224 * 224
 
 
 class VisionEncoder(nn.Module):
@@ -36,6 +40,9 @@ class VisionEncoder(nn.Module):
         """Stay in evaluation mode: a frozen encoder must not update its batch statistics."""
         del mode
         return super().train(False)
+
+    def prepare(self) -> None:
+        """Make the encoder faster, once its weights as published have been hashed."""
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Extract the patch features G_j(X) of the tapped blocks.
@@ -78,20 +85,29 @@ class TimmVisionEncoder(VisionEncoder):
         super().__init__(tower.default_cfg["mean"], tower.default_cfg["std"])
         self.channels = tower.feature_info.channels()
         self.tower = tower.to(memory_format=torch.channels_last)  # a third faster on a CPU; convolutions follow it
-        self._check(encoder, image_size)
+        self._image_size = image_size
+        self._check(encoder)
 
-    def _check(self, encoder: str, image_size: tuple[int, int]) -> None:
+    def _check(self, encoder: str) -> None:
         """Run the backbone once: some take one size only, some put the channels last."""
         try:
             with torch.no_grad():
-                widths = [feature.shape[1] for feature in self.tower(torch.zeros(1, 3, *image_size))]
+                widths = [feature.shape[1] for feature in self.tower(torch.zeros(1, 3, *self._image_size))]
         except (AssertionError, RuntimeError) as error:
-            msg = f"{encoder!r} does not take images of size {tuple(image_size)} ({error}). Change --model.image_size."
+            msg = f"{encoder!r} does not take images of size {self._image_size} ({error}). Change --model.image_size."
             raise ValueError(msg) from error
         if widths != list(self.channels):
             msg = f"{encoder!r} does not return feature maps (B, C, H, W). Use a convolutional backbone of timm."
             raise ValueError(msg)
 
+    def prepare(self) -> None:
+        """Fold batch normalisation into the convolutions; features change by rounding only."""
+        images = torch.rand(1, 3, *self._image_size, generator=torch.Generator().manual_seed(0))
+        self.tower = fold(self.tower, (images - self.mean) / self.std)
+
     def extract(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Run the backbone; see :meth:`VisionEncoder.extract`."""
-        return self.tower(images)
+        """Run the backbone, on a CPU on a few images at a time; see :meth:`VisionEncoder.extract`."""
+        if torch.compiler.is_compiling() or images.device.type != "cpu":
+            return self.tower(images)
+        portions = [self.tower(part) for part in images.split(max(1, PIXELS_AT_ONCE // images[0, 0].numel()))]
+        return [torch.cat(maps) for maps in zip(*portions, strict=True)] if len(portions) > 1 else portions[0]

@@ -116,7 +116,8 @@ class MediCLIPModel(nn.Module):
                 _adapter_type(adapter)(channels, width) for channels in self.vision_encoder.channels
             )
         self.register_buffer("prompt_features", torch.zeros(2, width))
-        self.encoder_hash = self._hash_encoder()  # now, before a change of precision
+        self.encoder_hash = self._hash_encoder()  # of the weights as published, whatever becomes of them here
+        self.vision_encoder.prepare()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | InferenceBatch:
         """Compute the anomaly maps of a batch.

@@ -75,7 +75,8 @@ class SimpleNetModel(nn.Module):
             self.adaptor = FeatureAdaptor(width)
             self.discriminator = Discriminator(width)
         self.anomaly_map_generator = AnomalyMapGenerator()
-        self.encoder_hash = weights_hash(self.vision_encoder)
+        self.encoder_hash = weights_hash(self.vision_encoder)  # of the weights as published
+        self.vision_encoder.prepare()
 
     def forward(
         self, images: torch.Tensor, generator: torch.Generator | None = None
