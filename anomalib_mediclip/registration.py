@@ -71,7 +71,22 @@ def _respect_default_trainer_arguments(engine_module: ModuleType) -> None:
         for key, value in getattr(model, "default_trainer_arguments", {}).items():
             if arguments.get(key) is None:
                 engine._cache.args[key] = value
+        if hasattr(model, "default_trainer_arguments"):
+            _write_checkpoints_periodically(engine._cache.args)
         setup_trainer(engine, model)
 
     setup_trainer_with_defaults.respects_defaults = True  # type: ignore[attr-defined]
     engine_class._setup_trainer = setup_trainer_with_defaults
+
+
+def _write_checkpoints_periodically(arguments: dict[str, Any]) -> None:
+    """Replace the checkpoint callback that anomalib adds where the user gives none, and so one an epoch."""
+    from anomalib.callbacks import ModelCheckpoint
+
+    from anomalib_mediclip.models.periodic_checkpoint import PeriodicCheckpoint
+
+    callbacks = arguments["callbacks"]
+    if arguments.get("barebones") or any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
+        return
+    folder = arguments["default_root_dir"] / "weights" / "lightning"
+    arguments["callbacks"] = [PeriodicCheckpoint(dirpath=folder, filename="model", auto_insert_metric_name=False), *callbacks]

@@ -60,16 +60,17 @@ class AnomalyMapGenerator(nn.Module):
         Returns:
             torch.Tensor: S_n and S_a of shape ``(B, 2, H, W)``, probabilities in [0, 1] that add up to 1.
         """
-        similarities = [torch.einsum("bchw,kc->bkhw", features, prompt_features) for features in adapted]
+        # the softmax of two numbers is the sigmoid of their difference: one map a block instead of two
+        direction = (prompt_features[1:] - prompt_features[:1]) / self.temperature
+        contrasts = [torch.einsum("bchw,kc->bkhw", features, direction) for features in adapted]
         if self.aggregation == "similarity":
-            return self._softmax(_average(similarities, image_size))
-        return _average([self._softmax(similarity) for similarity in similarities], image_size)
-
-    def _softmax(self, similarity: torch.Tensor) -> torch.Tensor:
-        return torch.softmax(similarity / self.temperature, dim=1)
+            abnormal = _average(contrasts, image_size).sigmoid()
+        else:
+            abnormal = _average([contrast.sigmoid() for contrast in contrasts], image_size)
+        return torch.cat([1 - abnormal, abnormal], dim=1)
 
 
 def _average(maps: list[torch.Tensor], image_size: tuple[int, int]) -> torch.Tensor:
-    """Upsample maps ``(B, 2, H_j, W_j)`` to the image, corners aligned as in the official code, and average them."""
+    """Upsample maps ``(B, 1, H_j, W_j)`` to the image, corners aligned as in the official code, and average them."""
     upsampled = [functional.interpolate(m, image_size, mode="bilinear", align_corners=True) for m in maps]
     return torch.stack(upsampled).mean(dim=0)
