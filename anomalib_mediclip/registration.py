@@ -85,8 +85,11 @@ def _write_checkpoints_periodically(arguments: dict[str, Any]) -> None:
 
     from anomalib_mediclip.models.periodic_checkpoint import PeriodicCheckpoint
 
-    callbacks = arguments["callbacks"]
+    callbacks = arguments["callbacks"] or []
     if arguments.get("barebones") or any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
         return
     folder = arguments["default_root_dir"] / "weights" / "lightning"
-    arguments["callbacks"] = [PeriodicCheckpoint(dirpath=folder, filename="model", auto_insert_metric_name=False), *callbacks]
+    arguments["callbacks"] = [
+        PeriodicCheckpoint(dirpath=folder, filename="model", auto_insert_metric_name=False),
+        *callbacks,
+    ]

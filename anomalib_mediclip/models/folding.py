@@ -3,9 +3,9 @@
 
 """Frozen convolutional backbones with fewer passes over memory, which is what they spend their time on.
 
-Batch normalisation with fixed statistics is linear, so it goes into the weights of the convolution before it. TensorFlow's
-"same" padding, one pixel more behind than before, costs a copy of the feature map; a kernel with a leading row and column
-of zeros reads the same pixels under a padding that convolutions do for nothing.
+Batch normalisation with fixed statistics is linear, so it goes into the weights of the convolution before it.
+TensorFlow's "same" padding, one pixel more behind than before, costs a copy of the feature map; a kernel with a leading
+row and column of zeros reads the same pixels under a padding that convolutions do for nothing.
 """
 
 import copy
@@ -49,7 +49,13 @@ class HalvingConv2d(nn.Conv2d):
     def __init__(self, conv: Conv2dSame) -> None:
         side = conv.kernel_size[0]
         super().__init__(
-            conv.in_channels, conv.out_channels, side + 1, 2, (side - 1) // 2, groups=conv.groups, bias=conv.bias is not None
+            conv.in_channels,
+            conv.out_channels,
+            side + 1,
+            2,
+            (side - 1) // 2,
+            groups=conv.groups,
+            bias=conv.bias is not None,
         )
         self.weight = nn.Parameter(functional.pad(conv.weight.detach(), (1, 0, 1, 0)), requires_grad=False)
         self.bias = conv.bias

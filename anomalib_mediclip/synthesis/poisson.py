@@ -96,7 +96,9 @@ def _conjugate_gradients(guess: Array, known: Array, weights: Array, tolerance: 
             break
         change = _laplacian(direction)
         change *= weights
-        step = energy / float(np.einsum("ij,ij->", direction, change))  # unlike BLAS the same with any number of threads
+        step = energy / float(
+            np.einsum("ij,ij->", direction, change)
+        )  # unlike BLAS the same with any number of threads
         cv2.scaleAdd(direction, step, solution, solution)
         cv2.scaleAdd(change, -step, residual, residual)
         previous, energy = energy, cv2.norm(residual, cv2.NORM_L2SQR)

@@ -1,0 +1,46 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""When a run writes its checkpoint."""
+
+import pytest
+import torch
+from anomalib.callbacks import ModelCheckpoint
+
+from anomalib_mediclip.models import periodic_checkpoint
+from tests.integration.test_training import checkpoint_of, engine, sample_datamodule, tiny_model
+
+
+def epochs_with_a_checkpoint(official, root, folder, monkeypatch, **options) -> list[int]:
+    written: list[int] = []
+    save = ModelCheckpoint._save_checkpoint
+    monkeypatch.setattr(
+        ModelCheckpoint,
+        "_save_checkpoint",
+        lambda self, trainer, path: written.append(trainer.current_epoch) or save(self, trainer, path),
+    )
+    engine(folder, **options).fit(tiny_model(official), datamodule=sample_datamodule(root))
+    return written
+
+
+@pytest.mark.parametrize(("interval", "expected"), [(1e6, [0, 3]), (0.0, [0, 1, 2, 3])])
+def test_checkpoints_wait_for_the_interval_but_not_at_start_and_end(
+    official, sample_data, tmp_path, monkeypatch, interval, expected
+) -> None:
+    monkeypatch.setattr(periodic_checkpoint, "INTERVAL", interval)
+    assert epochs_with_a_checkpoint(official, sample_data, tmp_path, monkeypatch, epochs=4) == expected
+
+
+def test_a_checkpoint_callback_of_the_user_is_obeyed(official, sample_data, tmp_path, monkeypatch) -> None:
+    own = ModelCheckpoint(dirpath=tmp_path, filename="model", every_n_epochs=2)
+    assert epochs_with_a_checkpoint(official, sample_data, tmp_path, monkeypatch, epochs=4, callbacks=[own]) == [1, 3]
+
+
+@pytest.mark.parametrize("options", [{"epochs": -1, "max_time": {"seconds": 1}}, {"epochs": -1, "max_steps": 5}])
+def test_the_last_checkpoint_holds_the_last_step_however_the_run_ends(
+    official, sample_data, tmp_path, monkeypatch, options
+) -> None:
+    monkeypatch.setattr(periodic_checkpoint, "INTERVAL", 1e6)
+    run = engine(tmp_path, **options)
+    run.fit(tiny_model(official), datamodule=sample_datamodule(sample_data))
+    assert torch.load(checkpoint_of(tmp_path), weights_only=True)["global_step"] == run.trainer.global_step
