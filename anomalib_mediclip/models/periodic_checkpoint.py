@@ -39,7 +39,7 @@ class PeriodicCheckpoint(ModelCheckpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what the last epochs learnt, if the run ended where nobody could foresee it."""
-        if self._last_global_step_saved != trainer.global_step and not trainer.fast_dev_run:
+        if not super()._should_skip_saving_checkpoint(trainer):
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
         super().on_train_end(trainer, pl_module)
 

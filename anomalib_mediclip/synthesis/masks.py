@@ -124,7 +124,7 @@ class Shape:
 
     @cached_property
     def _inverse(self) -> Positions:
-        return np.linalg.inv(self.transform)
+        return np.asarray(np.linalg.inv(self.transform), dtype=np.float64)
 
 
 def rotation(degrees: float) -> Positions:

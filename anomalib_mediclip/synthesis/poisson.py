@@ -57,7 +57,7 @@ def membrane(values: Array, mask: Mask) -> Array:
         [[0.0, 1.0, 2.0, 0.0]]
     """
     inside = np.ascontiguousarray(mask).view(np.uint8)
-    rim = cv2.dilate(inside, CROSS) & ~inside
+    rim: Bits = np.asarray(cv2.dilate(inside, CROSS), dtype=np.uint8) & ~inside
     known = (values * rim).astype(np.float32, copy=False)
     if not rim.any() or not mask.any():
         return np.zeros_like(known)

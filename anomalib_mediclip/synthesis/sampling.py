@@ -28,7 +28,9 @@ class Spline:
         self.size = image.shape[0], image.shape[1]
         self.range = image.min(), image.max()
         self._coefficients = [
-            spline_filter(cv2.copyMakeBorder(channel, *4 * [MARGIN], cv2.BORDER_REPLICATE), mode="nearest")
+            spline_filter(
+                cv2.copyMakeBorder(channel, MARGIN, MARGIN, MARGIN, MARGIN, cv2.BORDER_REPLICATE), mode="nearest"
+            )
             for channel in np.moveaxis(image, 2, 0)
         ]
 
