@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-HOSTS = ("anomalib.data", "anomalib.models", "anomalib.engine", "anomalib.cli.pipelines")
+HOSTS = ("anomalib.data", "anomalib.models", "anomalib.engine", "anomalib.cli", "anomalib.cli.pipelines")
 
 
 class AnomalibFinder:

@@ -10,6 +10,7 @@ plugin's own packages when they are imported first; registering twice is harmles
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -29,6 +30,9 @@ def register(host: str) -> None:
     host_module = import_module(host)
     if host == "anomalib.cli.pipelines":
         _add_pipeline(host_module)
+        return
+    if host == "anomalib.cli":
+        _stream_predictions(host_module)
         return
     if host == "anomalib.engine":
         _respect_default_trainer_arguments(host_module)
@@ -93,3 +97,28 @@ def _write_checkpoints_periodically(arguments: dict[str, Any]) -> None:
         PeriodicCheckpoint(dirpath=folder, filename="model", auto_insert_metric_name=False),
         *callbacks,
     ]
+
+
+def _stream_predictions(cli_module: ModuleType) -> None:
+    """Let ``anomalib predict`` read folders ahead and keep no predictions in memory, for models of the plugin.
+
+    The command would collect every batch, images included, to return them to nobody. ``Engine.predict`` called from
+    Python returns what it always did.
+    """
+    cli_class = cli_module.AnomalibCLI
+    if hasattr(cli_class.instantiate_classes, "streams_predictions"):
+        return
+    instantiate_classes: Callable[[Any], None] = cli_class.instantiate_classes
+
+    @wraps(instantiate_classes)
+    def instantiate_and_stream(cli: Any) -> None:
+        instantiate_classes(cli)
+        if cli.subcommand != "predict" or not hasattr(cli.model, "prediction_path"):
+            return
+        arguments = cli.config_init["predict"]
+        arguments.return_predictions = bool(arguments.return_predictions)
+        if isinstance(cli.datamodule, str | Path):
+            cli.model.prediction_path, cli.datamodule = Path(cli.datamodule), None
+
+    instantiate_and_stream.streams_predictions = True  # type: ignore[attr-defined]
+    cli_class.instantiate_classes = instantiate_and_stream

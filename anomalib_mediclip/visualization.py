@@ -3,6 +3,7 @@
 
 """Pictures of predictions that a person can read: image, heat map on a fixed colour scale, outlines, score."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lightning import LightningModule, Trainer
 from PIL import Image, ImageDraw, ImageFont
 
 from anomalib_mediclip.io import read_image
+from anomalib_mediclip.prediction import is_unreadable
 
 PANEL_HEIGHT = 288  # pixels
 MARGIN = 8
@@ -74,15 +76,27 @@ class MedicalVisualizer(ImageVisualizer):
             batch_idx (int): Number of the batch.
             dataloader_idx (int, optional): Number of the data loader. Defaults to ``0``.
         """
-        del pl_module, outputs, batch_idx, dataloader_idx
-        datamodule = getattr(trainer, "datamodule", None)
+        del outputs, batch_idx, dataloader_idx
         folder = Path(self.output_dir or Path(trainer.default_root_dir) / "images")
-        for item in batch:
-            target = folder / _picture_name(Path(item.image_path or "image"), getattr(datamodule, "root", None))
+        root = _root(trainer, pl_module)
+
+        def write(item: ImageItem) -> None:
+            target = folder / _picture_name(Path(item.image_path or "image"), root)
             target.parent.mkdir(parents=True, exist_ok=True)
             draw_prediction(item).save(target, compress_level=1)
 
+        with ThreadPoolExecutor() as threads:  # Pillow and OpenCV release the interpreter while they work
+            list(threads.map(write, [item for item in batch if not is_unreadable(item)]))
+
     on_predict_batch_end = on_test_batch_end
+
+
+def _root(trainer: Trainer, pl_module: LightningModule) -> str | Path | None:
+    """Return the folder below which images are named: the data module's, or that of the predicted folder."""
+    predicted: Path | None = getattr(pl_module, "prediction_path", None)
+    if predicted is not None:
+        return predicted.parent if predicted.is_dir() else predicted.parent.parent
+    return getattr(getattr(trainer, "datamodule", None), "root", None)
 
 
 def _picture_name(image: Path, root: str | Path | None) -> Path:

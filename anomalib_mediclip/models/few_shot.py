@@ -9,11 +9,11 @@ It is a mixin, not a subclass of ``AnomalibModule``: anomalib finds models among
 import logging
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from anomalib import LearningType
-from anomalib.data import ImageBatch, PredictDataset
+from anomalib.data import ImageBatch
 from anomalib.data.transforms.utils import extract_transforms_by_type
 from anomalib.metrics import Evaluator
 from anomalib.post_processing import PostProcessor
@@ -23,11 +23,10 @@ from lightning.pytorch.callbacks import EarlyStopping, Timer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torchvision.transforms.v2 import InterpolationMode, Normalize, Resize
-from torchvision.transforms.v2.functional import resize
 
 from anomalib_mediclip.evaluation import CalibrationPostProcessor, MedicalEvaluator
-from anomalib_mediclip.io import has_transparency, is_deep, read_image
 from anomalib_mediclip.models.checkpoint import check_model, describe_model
+from anomalib_mediclip.models.prediction import PredictionHooks
 from anomalib_mediclip.models.quiet import quiet
 from anomalib_mediclip.visualization import MedicalVisualizer
 
@@ -35,13 +34,8 @@ logger = logging.getLogger(__name__)
 
 ONNX_OPSET = 18
 
-if TYPE_CHECKING:  # what it is mixed into
-    from anomalib.models.components import AnomalibModule as Host
-else:
-    Host = object
 
-
-class FewShotModule(Host):
+class FewShotModule(PredictionHooks):
     """Mixin for an ``AnomalibModule``, named before it among the bases.
 
     The hyper-parameters ``encoder``, ``weights`` and ``image_size`` describe the frozen encoder. The model's ``FROZEN``
@@ -132,24 +126,6 @@ class FewShotModule(Host):
         """
         del args, kwargs
         return batch.update(**self.model(batch.image)._asdict())
-
-    def on_predict_batch_start(self, batch: ImageBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Read again what anomalib's own prediction data set reads otherwise: it saturates 16-bit images.
-
-        Args:
-            batch (ImageBatch): Batch of images.
-            batch_idx (int): Number of the batch.
-            dataloader_idx (int, optional): Number of the data loader. Defaults to ``0``.
-        """
-        del batch_idx
-        loaders: Any = self.trainer.predict_dataloaders
-        loader = loaders[dataloader_idx] if isinstance(loaders, list) else loaders
-        if not isinstance(loader.dataset, PredictDataset):
-            return
-        for index, path in enumerate(batch.image_path or []):
-            if is_deep(path) or has_transparency(path):
-                images = cast("torch.Tensor", batch.image)
-                images[index] = resize(read_image(path), list(images.shape[-2:]), antialias=True).to(images)
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
