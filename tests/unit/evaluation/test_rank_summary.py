@@ -157,7 +157,7 @@ print(repr(metric.compute().item()))
 def test_processes_join_what_they_have_whether_it_is_summarised_or_not(tmp_path) -> None:
     command = [sys.executable, "-c", PROCESS]
     pair = [subprocess.Popen([*command, str(rank), tmp_path / "store"], stdout=subprocess.PIPE) for rank in (0, 1)]
-    values = [float(process.communicate(timeout=120)[0].split()[-1]) for process in pair]
+    values = [float(process.communicate(timeout=600)[0].split()[-1]) for process in pair]
     maps, masks = [], []
     for rank in (0, 1):
         generator = torch.Generator().manual_seed(rank)
