@@ -155,7 +155,7 @@ def test_two_processes_share_the_work_and_leave_one_table(tmp_path: Path, images
 def test_images_are_batched_only_if_resizing_is_all_that_is_done_to_them(images: Path) -> None:
     resize = Resize((64, 64), antialias=True)
     batch = next(iter(prediction_loader(images / "a", (64, 64), resize)))
-    assert batch.image.shape == (32, 3, 64, 64)
+    assert batch.image.shape == (8, 3, 64, 64)
     assert torch.equal(batch.image[0], resize(read_image(batch.image_path[0])))
     assert torch.equal(resize(batch.image), batch.image)  # what the pre-processor does again
     for transform in (Compose([CenterCrop(50), resize]), Resize(64), None):
