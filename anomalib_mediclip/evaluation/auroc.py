@@ -18,7 +18,7 @@ from anomalib.metrics import AnomalibMetric
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from anomalib_mediclip.evaluation.rank_summary import sort, summarise, summary_auroc, thin
+from anomalib_mediclip.evaluation.rank_summary import sort_, summarise, summary_auroc, thin
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def exact_auroc(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """
     _refuse_nan(scores)
     labels = labels.bool()
-    normal, anomalous = sort(scores[~labels]), sort(scores[labels])
+    normal, anomalous = sort_(scores[~labels]), sort_(scores[labels])
     if not len(normal) or not len(anomalous):
         _warn_of_one_class(len(normal), len(anomalous))
         return torch.tensor(float("nan"), dtype=torch.float64)
@@ -109,9 +109,9 @@ class _ExactAUROC(Metric):
 
     def _all_summarised(self) -> torch.Tensor:
         """Return the summary, with the scores that are not in it yet."""
-        scores, labels = dim_zero_cat(self.scores), dim_zero_cat(self.labels)
-        _refuse_nan(scores)
-        return torch.cat([dim_zero_cat(self.summary), summarise(scores, labels)])
+        self.scores, self.labels = [dim_zero_cat(self.scores)], [dim_zero_cat(self.labels)]  # not twice in memory
+        _refuse_nan(self.scores[0])
+        return torch.cat([dim_zero_cat(self.summary), summarise(self.scores[0], self.labels[0])])
 
 
 class AUROC(AnomalibMetric, _ExactAUROC):

@@ -12,25 +12,25 @@ joined, and thinned by the same rule, as in the quantile sketches of Munro and P
 For J blocks summarised one after another the AUROC is off by at most 2 (J + 2) / POINTS: 1e-4 for 50 blocks.
 """
 
-import numpy as np
 import torch
 
 POINTS = 2**20
 
 
-def sort(values: torch.Tensor) -> torch.Tensor:
-    """Sort a tensor.
+def sort_(values: torch.Tensor) -> torch.Tensor:
+    """Sort a tensor that nobody needs in its old order.
 
-    On a CPU NumPy is three times faster, and needs no memory for an order that nobody asked for.
+    On a CPU NumPy does so in place, three times faster, and without the memory for an order that nobody asked for.
 
     Args:
-        values (torch.Tensor): Any real dtype, shape ``(N,)``.
+        values (torch.Tensor): Any real dtype, shape ``(N,)``; may be changed.
 
     Returns:
         torch.Tensor: Values in ascending order.
     """
     if values.device.type == "cpu" and values.dtype in {torch.float32, torch.float64}:
-        return torch.from_numpy(np.sort(values.detach().numpy()))
+        values.detach().numpy().sort()
+        return values
     return values.sort().values
 
 
@@ -45,7 +45,7 @@ def summarise(scores: torch.Tensor, labels: torch.Tensor, size: int = POINTS) ->
     Returns:
         torch.Tensor: Summary of shape ``(K, 3)``, in ascending order.
     """
-    classes = [sort(scores[~labels]), sort(scores[labels])]
+    classes = [sort_(scores[~labels]), sort_(scores[labels])]
     quantiles = [values[:: max(1, -(-2 * len(values) // size))] for values in classes]
     points = torch.cat(quantiles).unique()
     held = []

@@ -12,7 +12,7 @@ import torch
 
 from anomalib_mediclip.evaluation import AUROC, auroc, exact_auroc
 from anomalib_mediclip.evaluation.auroc import _ExactAUROC
-from anomalib_mediclip.evaluation.rank_summary import sort, summarise, summary_auroc, thin
+from anomalib_mediclip.evaluation.rank_summary import sort_, summarise, summary_auroc, thin
 
 Block = tuple[torch.Tensor, torch.Tensor]
 
@@ -119,7 +119,7 @@ def test_metric_is_exact_up_to_the_limit_and_collects_again_after_a_reset(monkey
 def test_sorting_without_an_order_gives_what_torch_gives() -> None:
     values = torch.tensor([0.0, float("inf"), -1.5, -0.0, 1e-45, -float("inf")])
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
-        assert torch.equal(sort(values.to(dtype)), values.to(dtype).sort().values)
+        assert torch.equal(sort_(values.to(dtype, copy=True)), values.to(dtype).sort().values)
 
 
 def test_summarised_metric_refuses_nan_and_warns_of_one_class(
