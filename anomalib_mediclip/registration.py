@@ -72,7 +72,8 @@ def _respect_default_trainer_arguments(engine_module: ModuleType) -> None:
         arguments = engine._cache.args
         if arguments.get("max_steps") not in (None, -1) or arguments.get("max_time") is not None:
             arguments = {**arguments, "max_epochs": -1}  # the user has limited the run in another way
-        for key, value in getattr(model, "default_trainer_arguments", {}).items():
+        defaults: dict[str, Any] = getattr(model, "default_trainer_arguments", lambda _: {})(arguments)
+        for key, value in defaults.items():
             if arguments.get(key) is None:
                 engine._cache.args[key] = value
         if hasattr(model, "default_trainer_arguments"):

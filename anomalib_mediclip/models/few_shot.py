@@ -8,6 +8,7 @@ It is a mixin, not a subclass of ``AnomalibModule``: anomalib finds models among
 
 import logging
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,6 +28,7 @@ from torchvision.transforms.v2 import InterpolationMode, Normalize, Resize
 from anomalib_mediclip.evaluation import CalibrationPostProcessor, MedicalEvaluator
 from anomalib_mediclip.models.checkpoint import check_model, describe_model
 from anomalib_mediclip.models.prediction import PredictionHooks
+from anomalib_mediclip.models.precision import EncoderPrecision
 from anomalib_mediclip.models.quiet import quiet
 from anomalib_mediclip.visualization import MedicalVisualizer
 
@@ -35,7 +37,7 @@ logger = logging.getLogger(__name__)
 ONNX_OPSET = 18
 
 
-class FewShotModule(PredictionHooks):
+class FewShotModule(PredictionHooks, EncoderPrecision):
     """Mixin for an ``AnomalibModule``, named before it among the bases.
 
     The hyper-parameters ``encoder``, ``weights`` and ``image_size`` describe the frozen encoder. The model's ``FROZEN``
@@ -204,7 +206,7 @@ class FewShotModule(PredictionHooks):
         input_size: tuple[int, int] | None = None,
         **kwargs: Any,
     ) -> Path:
-        """Export to ONNX, with the first opset that the exporter needs no conversion for.
+        """Export to ONNX, in float32, with the first opset that the exporter needs no conversion for.
 
         Args:
             export_root (Path | str): Folder to write to.
@@ -217,7 +219,7 @@ class FewShotModule(PredictionHooks):
             Path: The file.
         """
         kwargs.setdefault("opset_version", ONNX_OPSET)
-        with quiet("onnx_ir", "onnxscript"):
+        with quiet("onnx_ir", "onnxscript"), self.float32_encoder():
             return super().to_onnx(export_root, model_file_name, input_size, **kwargs)
 
     # -- what anomalib asks of a model ---------------------------------------------------------------------------------
@@ -227,9 +229,16 @@ class FewShotModule(PredictionHooks):
         """Trainer arguments that always hold: no validation before training, it would feed the calibration."""
         return {"num_sanity_val_steps": 0}
 
-    @property
-    def default_trainer_arguments(self) -> dict[str, Any]:
-        """Trainer arguments that hold unless the user gives others; see :mod:`anomalib_mediclip.registration`."""
+    def default_trainer_arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return trainer arguments that hold unless the user gives others; see :mod:`anomalib_mediclip.registration`.
+
+        Args:
+            given (Mapping[str, Any]): The user's trainer arguments.
+
+        Returns:
+            dict[str, Any]: Trainer arguments.
+        """
+        del given
         return {"max_epochs": self.MAX_EPOCHS, "log_every_n_steps": 1}
 
     @property

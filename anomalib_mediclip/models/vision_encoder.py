@@ -51,9 +51,12 @@ class VisionEncoder(nn.Module):
             images (torch.Tensor): RGB images in [0, 1] of shape ``(B, 3, H, W)``.
 
         Returns:
-            list[torch.Tensor]: Patch features of shape ``(B, C_j, H_j, W_j)``, one tensor for each tapped block.
+            list[torch.Tensor]: Patch features of shape ``(B, C_j, H_j, W_j)``, one tensor for each tapped block, in
+            float32 whatever the encoder computes in.
         """
-        return self.extract((images - self.mean) / self.std)
+        normalised = (images - self.mean) / self.std
+        features = self.extract(normalised.to(next(self.tower.parameters()).dtype))
+        return [feature.float() for feature in features]
 
     def extract(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Run the encoder on normalised images.

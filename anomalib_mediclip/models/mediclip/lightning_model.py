@@ -6,7 +6,7 @@
 Paper: https://arxiv.org/abs/2405.11315
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -20,11 +20,13 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch.utils.data import DataLoader
 
 from anomalib_mediclip.io import relative_names
+from anomalib_mediclip.models.bfloat16 import computing_device, native_bfloat16
 from anomalib_mediclip.models.few_shot import FewShotModule
 from anomalib_mediclip.models.mediclip.anomaly_map import Aggregation
 from anomalib_mediclip.models.mediclip.loss import MediCLIPLoss
 from anomalib_mediclip.models.mediclip.prompting import ABNORMAL_TOKENS, NORMAL_TOKENS, PromptType
 from anomalib_mediclip.models.mediclip.torch_model import AdapterType, MediCLIPModel
+from anomalib_mediclip.models.pretrained import TIMM_PREFIX
 from anomalib_mediclip.synthesis import MedicalAnomalyGenerator, SynthesisOptions
 
 MAX_SOURCES = 512  # support images kept in memory for CutPaste to cut from
@@ -178,6 +180,23 @@ class MediCLIP(FewShotModule, AnomalibModule):
         loss = self.loss(self.model(images), masks.squeeze(1))
         cure = f"Lower --model.learning_rate ({self.hparams['learning_rate']}), or use --trainer.precision 32."
         return self.checked_loss(loss, len(images), cure)
+
+    def default_trainer_arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Add the precision: bfloat16 for CLIP where the hardware has it; see :class:`EncoderPrecision`.
+
+        The small convolutional encoders of timm stay in float32.
+
+        Args:
+            given (Mapping[str, Any]): The user's trainer arguments.
+
+        Returns:
+            dict[str, Any]: Trainer arguments.
+        """
+        defaults = super().default_trainer_arguments(given)
+        is_clip = not self.hparams["encoder"].startswith(TIMM_PREFIX)
+        if is_clip and not given.get("plugins") and native_bfloat16(computing_device(given.get("accelerator"))):
+            defaults["precision"] = "bf16-true"  # a user's plug-in may be a precision, and Lightning refuses two
+        return defaults
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return Adam with the settings of the official code.

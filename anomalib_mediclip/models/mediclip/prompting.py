@@ -4,11 +4,13 @@
 """Prompt features f_n and f_a: learnable prompts, fixed templates, or prototypes (paper, section 2.2 and Table S1)."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+from anomalib_mediclip.models.mediclip.text_encoder import Packing, TextEncoder
 
 PromptType = Literal["learnable", "handcrafted", "prototype"]
 
@@ -55,81 +57,6 @@ CONTEXT_STD = 0.02  # official code (and CoOp)
 Tokenizer = Callable[[list[str]], torch.Tensor]
 
 
-class TextEncoder(nn.Module):
-    """Frozen text tower F of an open_clip model, fed with word embeddings instead of words.
-
-    Args:
-        clip (Any): Frozen open_clip model with a native text tower.
-        causal (bool): Whether tokens attend to earlier tokens only, as CLIP was trained. The official code of MediCLIP
-            drops the mask.
-
-    Raises:
-        ValueError: If the model's text tower is not open_clip's own.
-    """
-
-    attention_mask: torch.Tensor | None
-    token_embedding: nn.Embedding
-    text_projection: torch.Tensor
-
-    def __init__(self, clip: Any, causal: bool) -> None:
-        super().__init__()
-        tower = getattr(clip, "text", clip)
-        pool_type = getattr(tower, "text_pool_type", getattr(tower, "pool_type", None))
-        if pool_type != "argmax" or getattr(tower, "attn_mask", None) is None or hasattr(tower, "cls_emb"):
-            msg = (
-                "This encoder's text tower is not CLIP's (causal, read at the end-of-text token). "
-                "Use --model.prompt prototype with it, or another encoder."
-            )
-            raise ValueError(msg)
-        self.causal = causal
-        self.context_length: int = tower.context_length
-        self.token_embedding = tower.token_embedding
-        self.positional_embedding = tower.positional_embedding
-        self.transformer = tower.transformer
-        self.ln_final = tower.ln_final
-        self.text_projection = tower.text_projection
-        self.register_buffer("attention_mask", tower.attn_mask if causal else None, persistent=False)
-
-    def train(self, mode: bool = True) -> "TextEncoder":
-        """Stay in evaluation mode, as every frozen part."""
-        del mode
-        return super().train(False)
-
-    @property
-    def width(self) -> int:
-        """Width C of the prompt features."""
-        return self.text_projection.shape[1]
-
-    def length(self, end_of_text: torch.Tensor) -> int:
-        """Return how many positions must be computed so that the features are exact.
-
-        Under the causal mask no token sees a later one, so everything after the longest prompt can be left out.
-
-        Args:
-            end_of_text (torch.Tensor): Position of the end-of-text token of each prompt, shape ``(P,)``.
-
-        Returns:
-            int: Number of positions.
-        """
-        return int(end_of_text.max()) + 1 if self.causal else self.context_length
-
-    def forward(self, embeddings: torch.Tensor, end_of_text: torch.Tensor) -> torch.Tensor:
-        """Encode prompts.
-
-        Args:
-            embeddings (torch.Tensor): Word embeddings of shape ``(P, L, W)``.
-            end_of_text (torch.Tensor): Position of the end-of-text token of each prompt, shape ``(P,)``.
-
-        Returns:
-            torch.Tensor: Prompt features F(p) of shape ``(P, C)``, not normalised.
-        """
-        length = embeddings.shape[1]
-        mask = None if self.attention_mask is None else self.attention_mask[:length, :length]
-        hidden = self.transformer(embeddings + self.positional_embedding[:length], attn_mask=mask)
-        pooled = self.ln_final(hidden[torch.arange(len(hidden), device=hidden.device), end_of_text])
-        return pooled @ self.text_projection
-
-
 class TextPrompts(nn.Module):
     """Prompts that go through the text encoder; f_n and f_a are the means over their prompts.
 
@@ -144,7 +71,6 @@ class TextPrompts(nn.Module):
     """
 
     embeddings: torch.Tensor
-    end_of_text: torch.Tensor
 
     def __init__(
         self,
@@ -162,11 +88,12 @@ class TextPrompts(nn.Module):
         tokens = tokenizer([*normal, *abnormal])
         end_of_text = tokens.argmax(dim=-1)  # CLIP's end-of-text token has the highest number
         _refuse_truncated(tokenizer, [*normal, *abnormal], end_of_text, tokens.shape[1])
-        tokens = tokens[:, : text_encoder.length(end_of_text)]
+        if text_encoder.causal:
+            tokens = tokens[:, : int(end_of_text.max()) + 1]
         with torch.no_grad():
             embeddings = text_encoder.token_embedding(tokens)
         self.register_buffer("embeddings", embeddings, persistent=False)
-        self.register_buffer("end_of_text", end_of_text, persistent=False)
+        self.packing = Packing(end_of_text, tokens.shape[1], text_encoder.causal)
 
     def prompts(self) -> torch.Tensor:
         """Return the word embeddings of all prompts, shape ``(P, L, W)``, the normal ones first."""
@@ -178,7 +105,7 @@ class TextPrompts(nn.Module):
         Returns:
             torch.Tensor: f_n and f_a as unit vectors, shape ``(2, C)``.
         """
-        features = self.text_encoder(self.prompts(), self.end_of_text)
+        features = self.text_encoder(self.prompts(), self.packing)
         normal, abnormal = features[: self.num_normal].mean(dim=0), features[self.num_normal :].mean(dim=0)
         return functional.normalize(torch.stack([normal, abnormal]), dim=-1)
 

@@ -27,8 +27,8 @@ from anomalib_mediclip.models.mediclip.prompting import (
     LearnablePrompts,
     PromptType,
     Prototypes,
-    TextEncoder,
 )
+from anomalib_mediclip.models.mediclip.text_encoder import TextEncoder
 from anomalib_mediclip.models.mediclip.vision_encoder import (
     ChannelPooling,
     ClipVisionEncoder,
@@ -132,9 +132,7 @@ class MediCLIPModel(nn.Module):
         patch_features = self.vision_encoder(images)
         prompt_features = self.prompts() if self.training else self.prompt_features
         with _full_precision(images.device.type):
-            adapted = [
-                adapter(features.float()) for adapter, features in zip(self.adapters, patch_features, strict=True)
-            ]
+            adapted = [adapter(features) for adapter, features in zip(self.adapters, patch_features, strict=True)]
             probabilities = self.anomaly_map_generator(adapted, prompt_features.float(), images.shape[-2:])
         if self.training:
             return probabilities
@@ -151,6 +149,12 @@ class MediCLIPModel(nn.Module):
         """Compute f_n and f_a from the prompts as they are, for inference and checkpoints."""
         with torch.no_grad():
             self.prompt_features.copy_(self.prompts())
+
+    @property
+    def frozen_towers(self) -> list[nn.Module]:
+        """Modules that may compute in bfloat16; everything around them stays in float32."""
+        text_encoder = getattr(self.prompts, "text_encoder", None)
+        return [self.vision_encoder.tower, *([text_encoder.transformer] if text_encoder else [])]
 
     def _hash_encoder(self) -> str:
         """Hash the weights of the frozen encoders; see :func:`anomalib_mediclip.models.pretrained.weights_hash`."""

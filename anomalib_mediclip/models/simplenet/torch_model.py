@@ -78,6 +78,11 @@ class SimpleNetModel(nn.Module):
         self.encoder_hash = weights_hash(self.vision_encoder)  # of the weights as published
         self.vision_encoder.prepare()
 
+    @property
+    def frozen_towers(self) -> list[nn.Module]:
+        """Modules that may compute in bfloat16; everything around them stays in float32."""
+        return [self.vision_encoder.tower]
+
     def forward(
         self, images: torch.Tensor, generator: torch.Generator | None = None
     ) -> tuple[torch.Tensor, torch.Tensor] | InferenceBatch:

@@ -1,0 +1,61 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""How long an image takes in inference with ViT-L/14, at several batch sizes.
+
+    python benchmarks/inference.py --threads 2
+
+Ours in float32, ours in bfloat16 and the reference run in turn. The encoder has random weights, which take as long as
+CLIP's.
+"""
+
+import argparse
+
+import torch
+from reference import LARGE, ReferenceModel, alternate, describe_machine, seconds_of
+
+from anomalib_mediclip.models.bfloat16 import Bfloat16Towers
+from anomalib_mediclip.models.mediclip import MediCLIPModel
+
+
+@torch.no_grad()
+def times(ours: MediCLIPModel, reference: MediCLIPModel, images: torch.Tensor, rounds: int) -> dict[str, float]:
+    """Return the seconds that a batch takes in each variant."""
+
+    def in_bfloat16() -> float:
+        towers = Bfloat16Towers(ours.frozen_towers)
+        try:
+            return seconds_of(lambda: ours(images))
+        finally:
+            towers.restore()
+
+    variants = {
+        "reference": lambda: seconds_of(lambda: reference(images)),
+        "ours, float32": lambda: seconds_of(lambda: ours(images)),
+        "ours, bfloat16": in_bfloat16,
+    }
+    return alternate(variants, rounds)
+
+
+def main() -> None:
+    """Time and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch_sizes", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    ours, reference = (kind(**LARGE).to(arguments.device).eval() for kind in (MediCLIPModel, ReferenceModel))
+    print(f"\n{arguments.device}, {describe_machine()}\n")
+    print("| batch | variant | seconds an image | faster than the reference |\n| ---: | --- | ---: | ---: |")
+    for batch_size in arguments.batch_sizes:
+        images = torch.rand(batch_size, 3, 224, 224, device=arguments.device)
+        seconds = times(ours, reference, images, arguments.rounds)
+        for name, value in seconds.items():
+            ratio = seconds["reference"] / value
+            print(f"| {batch_size} | {name} | {value / batch_size:.3f} | {ratio:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
