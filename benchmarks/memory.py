@@ -22,7 +22,7 @@ PRECISIONS = ("32-true", "bf16-true")
 
 
 def run(task: str, precision: str, arguments: argparse.Namespace) -> None:
-    """Do one task and print the peak of this process in bytes, and the size of the checkpoint."""
+    """Do one task and print, in bytes, the peak of this process, the learnt weights and the checkpoint."""
     import torch
     from anomalib.engine import Engine
 
@@ -39,8 +39,9 @@ def run(task: str, precision: str, arguments: argparse.Namespace) -> None:
         datamodule = MedicalFolder(arguments.root, k_shot=16, eval_batch_size=arguments.batch_size)
         engine.predict(model, datamodule=datamodule)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    learnt = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     size = (folder / "model.ckpt").stat().st_size if task == "training" else 0
-    print(f"RESULT {peak} {size}")
+    print(f"RESULT {peak} {learnt} {size}")
 
 
 def main() -> None:
@@ -55,14 +56,17 @@ def main() -> None:
     if arguments.only:
         run(*arguments.only, arguments)
         return
-    print("| task | encoder | peak memory, GB | checkpoint, MB |\n| --- | --- | ---: | ---: |")
+    print("| task | encoder | peak memory, GB | learnt weights, MB | checkpoint with optimiser, MB |")
+    print("| --- | --- | ---: | ---: | ---: |")
     for task in TASKS:
         for precision in PRECISIONS:
             command = [sys.executable, *sys.argv, "--only", task, precision]
             output = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
-            peak, size = next(line.split()[1:] for line in output.splitlines() if line.startswith("RESULT"))
+            peak, learnt, size = next(line.split()[1:] for line in output.splitlines() if line.startswith("RESULT"))
             checkpoint = f"{int(size) / 1e6:.1f}" if int(size) else "-"
-            print(f"| {task} | {precision} | {int(peak) / 1e9:.2f} | {checkpoint} |", flush=True)
+            print(
+                f"| {task} | {precision} | {int(peak) / 1e9:.2f} | {int(learnt) / 1e6:.1f} | {checkpoint} |", flush=True
+            )
 
 
 if __name__ == "__main__":

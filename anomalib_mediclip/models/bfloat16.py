@@ -51,15 +51,16 @@ def native_bfloat16(device: str) -> bool:
 class Bfloat16Towers:
     """Frozen modules turned to bfloat16, from which their float32 weights can be had back bit for bit.
 
-    The 32 bits of a weight are split: the upper half, rounded, is the bfloat16 weight; the lower half is set aside on
-    the CPU. Both together take the memory of the weight itself, and no file need be read again.
+    The 32 bits of a weight are split: the upper half, rounded, is the bfloat16 weight; the lower half is set aside.
+    Both lie where the weight lay, so nothing is allocated and no file need be read again. A module that moves to
+    another device takes the upper halves with it only.
 
     Args:
         towers (Sequence[nn.Module]): Modules, changed in place.
 
     Example:
-        >>> tower = nn.Linear(4, 4)
-        >>> before = tower.weight.detach().clone()
+        >>> tower = nn.Linear(4, 4).requires_grad_(False)
+        >>> before = tower.weight.clone()
         >>> towers = Bfloat16Towers([tower])
         >>> tower.weight.dtype
         torch.bfloat16
@@ -70,20 +71,17 @@ class Bfloat16Towers:
 
     def __init__(self, towers: Sequence[nn.Module]) -> None:
         self._towers = list(towers)
-        self._lower: list[dict[str, torch.Tensor]] = []
-        for tower in self._towers:
-            lower = {}
-            for name, tensor in _tensors(tower).items():
-                if tensor.dtype == torch.float32:
-                    tensor.data, lower[name] = _split(tensor.data)
-            self._lower.append(lower)
+        self._memory = [
+            {name: _split(tensor) for name, tensor in _tensors(tower).items() if tensor.dtype == torch.float32}
+            for tower in self._towers
+        ]
 
     def restore(self) -> None:
         """Give the modules their float32 weights back."""
-        for tower, lower in zip(self._towers, self._lower, strict=True):
-            for name, tensor in _tensors(tower).items():
-                if name in lower:
-                    tensor.data = _join(tensor.data, lower.pop(name))
+        for tower, memory in zip(self._towers, self._memory, strict=True):
+            tensors = _tensors(tower)
+            for name in list(memory):
+                _join(tensors[name], memory.pop(name))
 
 
 def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -91,14 +89,18 @@ def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
-def _split(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Split float32 into the nearest bfloat16 (ties away from zero) and the lower 16 bits, a signed number."""
-    bits = weight.view(torch.int32)
-    upper = ((bits + 0x8000) >> 16).to(torch.int16)
-    return upper.view(torch.bfloat16), bits.to(torch.int16).cpu()
+def _split(weight: torch.Tensor) -> torch.Tensor:
+    """Make a float32 tensor the nearest bfloat16 (ties away from zero), and return the memory it lay in."""
+    memory = weight.data.as_strided((weight.numel(),), (1,))  # in whatever order the dimensions lie
+    bits, halves = memory.view(torch.int32), memory.view(torch.int16)
+    upper, lower = ((bits + 0x8000) >> 16).to(torch.int16), bits.to(torch.int16)  # lower as a signed number
+    halves[: len(upper)], halves[len(upper) :] = upper, lower
+    weight.data = halves[: len(upper)].view(torch.bfloat16).as_strided(weight.shape, weight.stride())
+    return memory
 
 
-def _join(upper: torch.Tensor, lower: torch.Tensor) -> torch.Tensor:
-    """Undo :func:`_split`, on the device of the upper half."""
-    bits = (upper.view(torch.int16).to(torch.int32) << 16) + lower.to(upper.device, torch.int32)
-    return bits.view(torch.float32)
+def _join(weight: torch.Tensor, memory: torch.Tensor) -> None:
+    """Undo :func:`_split`."""
+    upper, lower = memory.view(torch.int16).to(torch.int32).chunk(2)
+    memory.view(torch.int32).copy_((upper << 16) + lower)
+    weight.data = memory.as_strided(weight.shape, weight.stride()).to(weight.device)

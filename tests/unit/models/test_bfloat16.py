@@ -52,11 +52,24 @@ def test_batch_statistics_follow_and_counters_do_not() -> None:
     assert tower.running_mean.dtype == torch.float32
 
 
-def test_both_halves_take_the_memory_of_the_weight() -> None:
-    tower = module_of(1.0, 2.0)
+def test_both_halves_lie_where_the_weight_lay() -> None:
+    tower = module_of(1.0, 2.0, 3.0)
+    place = tower.weight.untyped_storage().data_ptr()
     towers = Bfloat16Towers([tower])
-    halves = [tower.weight.data, *(half for lower in towers._lower for half in lower.values())]
-    assert sum(half.untyped_storage().nbytes() for half in halves) == 8
+    assert tower.weight.untyped_storage().data_ptr() == place
+    towers.restore()
+    assert tower.weight.untyped_storage().data_ptr() == place
+
+
+def test_layout_of_convolutions_is_kept() -> None:
+    tower = nn.Conv2d(3, 5, 3).to(memory_format=torch.channels_last).requires_grad_(False)
+    before, layout = tower.weight.clone(), tower.weight.stride()
+    towers = Bfloat16Towers([tower])
+    assert tower.weight.stride() == layout
+    torch.testing.assert_close(tower.weight.float(), before, atol=0, rtol=2**-8)
+    towers.restore()
+    assert tower.weight.stride() == layout
+    assert torch.equal(tower.weight, before)
 
 
 @pytest.mark.parametrize(("accelerator", "expected"), [("cpu", "cpu"), ("cuda", "cuda"), ("mps", "mps")])
