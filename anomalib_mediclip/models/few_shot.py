@@ -27,8 +27,8 @@ from torchvision.transforms.v2 import InterpolationMode, Normalize, Resize
 
 from anomalib_mediclip.evaluation import CalibrationPostProcessor, MedicalEvaluator
 from anomalib_mediclip.models.checkpoint import check_model, describe_model
-from anomalib_mediclip.models.prediction import PredictionHooks
 from anomalib_mediclip.models.precision import EncoderPrecision
+from anomalib_mediclip.models.prediction import PredictionHooks
 from anomalib_mediclip.models.quiet import quiet
 from anomalib_mediclip.visualization import MedicalVisualizer
 
