@@ -63,6 +63,7 @@ class FewShotModule(PredictionHooks, EncoderPrecision):
     model: Any
     _resumed_from: str | None = None
     _limit_val_batches: int | float = 1.0
+    _unchecked_loss: tuple[torch.Tensor, str, str] | None = None
 
     # -- training ------------------------------------------------------------------------------------------------------
 
@@ -95,6 +96,8 @@ class FewShotModule(PredictionHooks, EncoderPrecision):
     def checked_loss(self, loss: torch.Tensor, batch_size: int, cure: str) -> torch.Tensor:
         """Log the loss of a training step, and stop the run if it is not finite.
 
+        It is looked at when the next step, the epoch or a checkpoint needs it: at once, a GPU would have to finish.
+
         Args:
             loss (torch.Tensor): Scalar.
             batch_size (int): Number of images in the batch.
@@ -104,16 +107,28 @@ class FewShotModule(PredictionHooks, EncoderPrecision):
             torch.Tensor: The loss.
 
         Raises:
-            FloatingPointError: If the loss is not finite.
+            FloatingPointError: If the loss of the step before is not finite.
         """
-        if not torch.isfinite(loss):
-            msg = (
-                f"The loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}); training stops. "
-                f"The last checkpoint, {self._last_checkpoint()}, is kept. {cure}"
-            )
-            raise FloatingPointError(msg)
+        self._check_loss()
+        self._unchecked_loss = loss.detach(), f"step {self.global_step} (epoch {self.current_epoch})", cure
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=batch_size)
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Look at the loss of the last step."""
+        self._check_loss()
+
+    def _check_loss(self) -> None:
+        """Stop the run if the loss that was put aside is not finite."""
+        unchecked, self._unchecked_loss = self._unchecked_loss, None
+        if unchecked is None or torch.isfinite(unchecked[0]):
+            return
+        loss, step, cure = unchecked
+        msg = (
+            f"The loss is {loss.item()} at {step}; training stops. "
+            f"The last checkpoint, {self._last_checkpoint()}, is kept. {cure}"
+        )
+        raise FloatingPointError(msg)
 
     def validation_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Predict a batch of the synthetic validation set.
@@ -136,7 +151,11 @@ class FewShotModule(PredictionHooks, EncoderPrecision):
 
         Args:
             checkpoint (dict[str, Any]): Checkpoint to be written, changed in place.
+
+        Raises:
+            FloatingPointError: If the loss of the last step is not finite; nothing is written then.
         """
+        self._check_loss()
         super().on_save_checkpoint(checkpoint)
         checkpoint["state_dict"] = {
             name: value for name, value in checkpoint["state_dict"].items() if not name.startswith(self._not_saved)

@@ -6,8 +6,9 @@
 Paper: https://arxiv.org/abs/2405.11315
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from anomalib.data import ImageBatch
@@ -18,6 +19,7 @@ from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch.utils.data import DataLoader
+from torchvision.transforms.v2 import Resize
 
 from anomalib_mediclip.io import relative_names
 from anomalib_mediclip.models.bfloat16 import computing_device, native_bfloat16
@@ -25,11 +27,21 @@ from anomalib_mediclip.models.few_shot import FewShotModule
 from anomalib_mediclip.models.mediclip.anomaly_map import Aggregation
 from anomalib_mediclip.models.mediclip.loss import MediCLIPLoss
 from anomalib_mediclip.models.mediclip.prompting import ABNORMAL_TOKENS, NORMAL_TOKENS, PromptType
+from anomalib_mediclip.models.mediclip.support_features import SupportFeatures
 from anomalib_mediclip.models.mediclip.torch_model import AdapterType, MediCLIPModel
 from anomalib_mediclip.models.pretrained import TIMM_PREFIX
 from anomalib_mediclip.synthesis import MedicalAnomalyGenerator, SynthesisOptions
 
 MAX_SOURCES = 512  # support images kept in memory for CutPaste to cut from
+
+
+class PaintedBatch(NamedTuple):
+    """Images ``(B, 3, H, W)`` with anomalies, their masks ``(B, H, W)``, their names, and which had nothing painted."""
+
+    images: torch.Tensor
+    masks: torch.Tensor
+    names: list[str]
+    unchanged: list[bool]
 
 
 class MediCLIP(FewShotModule, AnomalibModule):
@@ -147,24 +159,56 @@ class MediCLIP(FewShotModule, AnomalibModule):
         self.anomaly_generator = MedicalAnomalyGenerator(**(synthesis or {}), seed=seed)
         self.loss = MediCLIPLoss()
         self._names: dict[str, str] = {}
+        self._support_features: SupportFeatures | None = None
+        self._painted: PaintedBatch | None = None
 
     # -- training ------------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Prepare a stage.
+
+        Args:
+            stage (str): Stage of the trainer.
+        """
+        super().setup(stage)
+        # Lightning wonders whether the data module should do it
+        warnings.filterwarnings("ignore", message="You have overridden `on_before_batch_transfer`")
 
     def on_train_start(self) -> None:
         """Give the generator the support images that CutPaste cuts from."""
         dataset: Any = cast("DataLoader", self.trainer.train_dataloader).dataset
         step = -(-len(dataset) // MAX_SOURCES)
         self._names = relative_names(dataset.samples["image_path"])
-        images = [dataset[index].image for index in range(0, len(dataset), step)]
+        items = [dataset[index] for index in range(0, len(dataset), step)]
         transform: Any = getattr(self.pre_processor, "transform", None)
-        images = [transform(image) for image in images] if transform else images
-        self.anomaly_generator.set_support_set([_in_range(image) for image in images])
+        images = [_in_range(transform(item.image) if transform else item.image) for item in items]
+        self.anomaly_generator.set_support_set(images)
+        self._support_features = None
+        if self.anomaly_generator.tasks.get("identity"):
+            names = [self._names[item.image_path] for item in items]
+            self._support_features = SupportFeatures(self.model.vision_encoder, dict(zip(names, images, strict=True)))
 
-    def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
-        """Synthesise anomalies on a batch of normal images and compute the loss (Eq. 3).
+    def on_before_batch_transfer(self, batch: ImageBatch, dataloader_idx: int) -> ImageBatch:
+        """Paint anomalies on images that have their size already, while a GPU still computes the step before.
 
         Args:
-            batch (ImageBatch): Batch of normal images.
+            batch (ImageBatch): Batch of any stage.
+            dataloader_idx (int): Number of the data loader.
+
+        Returns:
+            ImageBatch: The batch, in training with anomalies.
+        """
+        del dataloader_idx
+        if self.trainer.training and self._names and self._is_final(batch):
+            self._painted = self._paint(batch)
+            batch.image = self._painted.images
+        return batch
+
+    def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
+        """Synthesise anomalies on a batch of normal images, unless it has them, and compute the loss (Eq. 3).
+
+        Args:
+            batch (ImageBatch): Batch of images.
             *args (Any): Not used.
             **kwargs (Any): Not used.
 
@@ -172,14 +216,33 @@ class MediCLIP(FewShotModule, AnomalibModule):
             STEP_OUTPUT: Loss.
 
         Raises:
-            FloatingPointError: If the loss is not finite.
+            FloatingPointError: If the loss of the step before is not finite.
         """
         del args, kwargs
-        names = [self._names[path] for path in batch.image_path or []]
-        images, masks = self.anomaly_generator(_in_range(batch.image), names, self.current_epoch)
-        loss = self.loss(self.model(images), masks.squeeze(1))
+        painted, self._painted = self._painted or self._paint(batch), None
+        images, masks = painted.images.to(self.device), painted.masks.to(self.device)
+        loss = self.loss(self.model(images, self._known_features(images, painted)), masks)
         cure = f"Lower --model.learning_rate ({self.hparams['learning_rate']}), or use --trainer.precision 32."
         return self.checked_loss(loss, len(images), cure)
+
+    def _is_final(self, batch: ImageBatch) -> bool:
+        """Tell whether the pre-processor will leave the images of a batch as they are."""
+        transform = getattr(self.pre_processor, "transform", None)
+        resized = _in_range(batch.image).shape[-2:] == tuple(self.hparams["image_size"])
+        return transform is None or (isinstance(transform, Resize) and resized)
+
+    def _paint(self, batch: ImageBatch) -> PaintedBatch:
+        """Paint anomalies on a batch of normal images."""
+        names = [self._names[path] for path in batch.image_path or []]
+        images, masks = self.anomaly_generator(_in_range(batch.image), names, self.current_epoch)
+        unchanged = self._support_features.find_unchanged(images, names) if self._support_features else []
+        return PaintedBatch(images, masks.squeeze(1), names, unchanged)
+
+    def _known_features(self, images: torch.Tensor, painted: PaintedBatch) -> list[torch.Tensor] | None:
+        """Return the patch features of a batch if those of some of its images are kept."""
+        if self._support_features is None or not any(painted.unchanged):
+            return None
+        return self._support_features.encode(images, painted.names, painted.unchanged)
 
     def default_trainer_arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Add the precision: bfloat16 for CLIP where the hardware has it; see :class:`EncoderPrecision`.

@@ -119,17 +119,21 @@ class MediCLIPModel(nn.Module):
         self.encoder_hash = self._hash_encoder()  # of the weights as published, whatever becomes of them here
         self.vision_encoder.prepare()
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor | InferenceBatch:
+    def forward(
+        self, images: torch.Tensor, patch_features: list[torch.Tensor] | None = None
+    ) -> torch.Tensor | InferenceBatch:
         """Compute the anomaly maps of a batch.
 
         Args:
             images (torch.Tensor): RGB images in [0, 1] of shape ``(B, 3, H, W)``, of the model's image size.
+            patch_features (list[torch.Tensor] | None, optional): Their patch features, if they are known.
+                Defaults to ``None``.
 
         Returns:
             torch.Tensor | InferenceBatch: In training S_n and S_a of shape ``(B, 2, H, W)``; otherwise the anomaly map
             S_a of shape ``(B, 1, H, W)`` and the image score max(S_a) of shape ``(B,)``, both probabilities.
         """
-        patch_features = self.vision_encoder(images)
+        patch_features = patch_features or self.vision_encoder(images)
         prompt_features = self.prompts() if self.training else self.prompt_features
         with _full_precision(images.device.type):
             adapted = [adapter(features) for adapter, features in zip(self.adapters, patch_features, strict=True)]
