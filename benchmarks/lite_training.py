@@ -78,7 +78,7 @@ def _timed_optimizer(optimizer: torch.optim.Optimizer, seconds: dict[str, float]
 
 def _print_shares(seconds: dict[str, float], total: float, epochs: int) -> None:
     """Print a Markdown table."""
-    head = seconds["head"] + seconds["step"] - seconds["encoder"] - seconds["synthesis"]
+    head = seconds["head"] + seconds["step"] - seconds["encoder"]  # anomalies are painted before the step
     parts = {"encoder": seconds["encoder"], "head": head, "synthesis": seconds["synthesis"]}
     parts["everything else"] = total - sum(parts.values())
     print(f"\n{epochs} epochs, {torch.get_num_threads()} threads, torch {torch.__version__}\n")

@@ -3,7 +3,7 @@
 
 """Frozen vision encoders that return patch features, shared by the models."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -11,8 +11,7 @@ from torch import nn
 from anomalib_mediclip.models.folding import fold
 from anomalib_mediclip.models.pretrained import create_timm
 
-# Feature maps of so many pixels of the input stay below 32 MB, from where on glibc asks the system for every one anew.
-PIXELS_AT_ONCE = 4 * 224 * 224
+IMAGE = 224 * 224  # pixels
 
 
 class VisionEncoder(nn.Module):
@@ -21,10 +20,18 @@ class VisionEncoder(nn.Module):
     Normalisation with the encoder's own mean and standard deviation is part of the encoder, so that images are RGB in
     [0, 1] everywhere else: the synthesis needs them so, and an exported model takes them so.
 
+    On a CPU it runs on a few images at a time: its largest intermediate results must stay below 32 MB, from where on
+    glibc asks the system for the memory of each of them anew.
+
     Args:
         mean (tuple[float, float, float]): Mean of the images the encoder was trained on, per channel.
         std (tuple[float, float, float]): Standard deviation of these, per channel.
+
+    Attributes:
+        PIXELS_AT_ONCE (int): How much of a batch goes through at a time on a CPU.
     """
+
+    PIXELS_AT_ONCE: ClassVar[int] = 8 * IMAGE
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -55,8 +62,12 @@ class VisionEncoder(nn.Module):
             float32 whatever the encoder computes in.
         """
         normalised = (images - self.mean) / self.std
-        features = self.extract(normalised.to(next(self.tower.parameters()).dtype))
-        return [feature.float() for feature in features]
+        normalised = normalised.to(next(self.tower.parameters()).dtype)
+        if torch.compiler.is_compiling() or images.device.type != "cpu":
+            return [feature.float() for feature in self.extract(normalised)]
+        portions = normalised.split(max(1, self.PIXELS_AT_ONCE // (images.shape[-2] * images.shape[-1])))
+        blocks = zip(*(self.extract(portion) for portion in portions), strict=True)
+        return [torch.cat(block).float() for block in blocks]
 
     def extract(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Run the encoder on normalised images.
@@ -82,6 +93,8 @@ class TimmVisionEncoder(VisionEncoder):
     Raises:
         ValueError: If the backbone does not take images of this size, or does not return feature maps.
     """
+
+    PIXELS_AT_ONCE = 4 * IMAGE
 
     def __init__(self, encoder: str, weights: str | None, layers: list[int], image_size: tuple[int, int]) -> None:
         tower = create_timm(encoder, weights, layers)
@@ -109,8 +122,5 @@ class TimmVisionEncoder(VisionEncoder):
         self.tower = fold(self.tower, (images - self.mean) / self.std)
 
     def extract(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Run the backbone, on a CPU on a few images at a time; see :meth:`VisionEncoder.extract`."""
-        if torch.compiler.is_compiling() or images.device.type != "cpu":
-            return self.tower(images)
-        portions = [self.tower(part) for part in images.split(max(1, PIXELS_AT_ONCE // images[0, 0].numel()))]
-        return [torch.cat(maps) for maps in zip(*portions, strict=True)] if len(portions) > 1 else portions[0]
+        """Run the backbone; see :meth:`VisionEncoder.extract`."""
+        return self.tower(images)
