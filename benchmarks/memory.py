@@ -61,8 +61,11 @@ def main() -> None:
     for task in TASKS:
         for precision in PRECISIONS:
             command = [sys.executable, *sys.argv, "--only", task, precision]
-            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
-            peak, learnt, size = next(line.split()[1:] for line in output.splitlines() if line.startswith("RESULT"))
+            process = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
+            if process.returncode:
+                sys.exit(f"{task} in {precision} failed:\n{process.stderr[-2000:]}")
+            lines = process.stdout.splitlines()
+            peak, learnt, size = next(line.split()[1:] for line in lines if line.startswith("RESULT"))
             checkpoint = f"{int(size) / 1e6:.1f}" if int(size) else "-"
             print(
                 f"| {task} | {precision} | {int(peak) / 1e9:.2f} | {int(learnt) / 1e6:.1f} | {checkpoint} |", flush=True
