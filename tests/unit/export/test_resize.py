@@ -1,0 +1,66 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Antialiased resizing in exported graphs equals torchvision's."""
+
+import pytest
+import torch
+from anomalib.pre_processing import PreProcessor
+from torchvision.transforms.v2 import CenterCrop, Compose, InterpolationMode, Resize
+
+from anomalib_mediclip.export.resize import AntialiasedResize, ExportablePreProcessor, exportable, resize_matrix
+
+
+@pytest.mark.parametrize(
+    "height_and_width", [(224, 224), (32, 48), (1, 7), (225, 223), (300, 500), (1024, 768), (2048, 1500)]
+)
+@pytest.mark.parametrize("size", [(224, 224), (56, 80)])
+def test_it_is_torchvisions_resize(height_and_width: tuple[int, int], size: tuple[int, int]) -> None:
+    images = torch.rand(2, 3, *height_and_width, generator=torch.Generator().manual_seed(0))
+    expected = Resize(size, interpolation=InterpolationMode.BILINEAR, antialias=True)(images)
+    torch.testing.assert_close(AntialiasedResize(size)(images), expected, atol=1e-5, rtol=0)
+
+
+def test_an_image_of_the_right_size_is_left_alone() -> None:
+    images = torch.rand(1, 3, 56, 80)
+    torch.testing.assert_close(AntialiasedResize((56, 80))(images), images, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("length", [1, 5, 224, 3001])
+def test_weights_are_means(length: int) -> None:
+    matrix = resize_matrix(torch.arange(float(length)), 56)
+    assert matrix.min() >= 0
+    torch.testing.assert_close(matrix.sum(dim=1), torch.ones(56))
+
+
+def test_bilinear_antialiased_resizing_stays_so_within_a_composition() -> None:
+    transform = Compose([Resize((64, 64), antialias=True), CenterCrop((56, 56))])
+    images = torch.rand(1, 3, 300, 200)
+    torch.testing.assert_close(exportable(transform)(images), transform(images), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "resize",
+    [
+        Resize((64, 64), antialias=False),
+        Resize((64, 64), interpolation=InterpolationMode.BICUBIC),
+        Resize(64, antialias=True),
+    ],
+)
+def test_other_resizing_is_exported_as_anomalib_does(resize: Resize) -> None:
+    images = torch.rand(1, 3, 300, 200)
+    torch.testing.assert_close(exportable(resize)(images), PreProcessor(resize).export_transform(images))
+
+
+def test_pre_processor_restored_from_a_checkpoint_still_resizes_with_antialiasing() -> None:
+    saved = ExportablePreProcessor(Resize((56, 80), antialias=True)).checkpoint_config()
+    restored = ExportablePreProcessor()
+    restored.load_checkpoint_config(saved)
+    images = torch.rand(1, 3, 300, 200)
+    expected = Resize((56, 80), antialias=True)(images)
+    torch.testing.assert_close(restored(images), expected, atol=1e-5, rtol=0)
+
+
+def test_no_transform_stays_none() -> None:
+    images = torch.rand(1, 3, 8, 8)
+    assert ExportablePreProcessor()(images) is images
