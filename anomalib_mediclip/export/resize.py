@@ -69,10 +69,12 @@ def resize_matrix(positions: torch.Tensor, size: int) -> torch.Tensor:
         tensor([[0.4286, 0.4286, 0.1429, 0.0000],
                 [0.0000, 0.1429, 0.4286, 0.4286]])
     """
-    scale = (positions.amax(dim=0) + 1) / size  # a tensor, not a number: the graph computes it for every image
-    centres = (torch.arange(size, device=positions.device, dtype=positions.dtype) + 0.5) * scale
-    distances = (positions + 0.5 - centres[:, None]).abs()
-    weights = (1 - distances / scale.clamp(min=1)).clamp(min=0)
+    # Distances in units of 1 / size of the image's pixels, so that all constants of the graph are halves of whole
+    # numbers: rounding them to float16 changes nothing.
+    length = positions.amax(dim=0) + 1  # a tensor, not a number: the graph computes it for every image
+    centres = (torch.arange(size, device=positions.device, dtype=positions.dtype) + 0.5) * length
+    distances = ((positions + 0.5) * size - centres[:, None]).abs()
+    weights = (1 - distances / length.clamp(min=size)).clamp(min=0)
     return weights / weights.sum(dim=1, keepdim=True)
 
 

@@ -30,12 +30,13 @@ from anomalib_mediclip.models.checkpoint import check_model, describe_model
 from anomalib_mediclip.models.export import ExportHooks
 from anomalib_mediclip.models.precision import EncoderPrecision
 from anomalib_mediclip.models.prediction import PredictionHooks
+from anomalib_mediclip.models.record import RecordHooks
 from anomalib_mediclip.visualization import MedicalVisualizer
 
 logger = logging.getLogger(__name__)
 
 
-class FewShotModule(PredictionHooks, ExportHooks, EncoderPrecision):
+class FewShotModule(PredictionHooks, RecordHooks, ExportHooks, EncoderPrecision):
     """Mixin for an ``AnomalibModule``, named before it among the bases.
 
     The hyper-parameters ``encoder``, ``weights`` and ``image_size`` describe the frozen encoder. The model's ``FROZEN``
