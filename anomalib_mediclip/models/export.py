@@ -43,6 +43,7 @@ else:
 logger = logging.getLogger(__name__)
 
 ONNX_OPSET = 18  # the first that the exporter needs no conversion for
+LARGE = 100_000_000  # parameters
 
 
 class ExportHooks(Host):
@@ -138,9 +139,11 @@ class ExportHooks(Host):
         floating = compression_type in (None, CompressionType.FP16)
         require("onnx", "onnxscript", "openvino", *([] if floating else ["nncf"]), purpose="The export to OpenVINO")
         if datamodule is None and compression_type in (CompressionType.INT8_PTQ, CompressionType.INT8_ACQ):
-            msg = f"{compression_type.value} needs images to calibrate on: give --data as in training."
+            msg = f"{compression_type.name} needs images to calibrate on: give --data as in training."
             raise ValueError(msg)
-        form = f"OpenVINO {compression_type.value if compression_type else 'FP32'}"
+        form = f"OpenVINO {compression_type.name if compression_type else 'FP32'}"
+        if not floating:
+            import nncf  # noqa: F401  # sets its own log level when it is first imported
         import openvino
 
         with self._exporting(form), TemporaryDirectory() as folder:
@@ -198,8 +201,9 @@ class ExportHooks(Host):
     @contextlib.contextmanager
     def _exporting(self, form: str) -> Iterator[None]:
         """Say what is going on, keep the developers' messages of libraries back, and have the encoder in float32."""
-        encoder = self.hparams["encoder"]
-        logger.info("Exporting %s with %s to %s; with ViT-L/14 this takes minutes", self.name, encoder, form)
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        patience = "; this takes some minutes" if parameters > LARGE else ""
+        logger.info("Exporting %s (%s) to %s%s", self.name, self.hparams["encoder"], form, patience)
         processor: Any = self.post_processor
         if processor is not None and processor.image_threshold.isnan():
             logger.warning(
