@@ -175,7 +175,7 @@ class FewShotModule(PredictionHooks, RecordHooks, ExportHooks, EncoderPrecision)
             checkpoint["state_dict"] = self.state_dict()
             return
         super().on_load_checkpoint(checkpoint)
-        check_model(checkpoint.get("frozen_encoder"), self._description())
+        check_model(checkpoint.get("frozen_encoder"), self._description(), self.training_record.get("versions"))
         checkpoint["state_dict"].update(
             {name: value for name, value in self.state_dict().items() if name.startswith(self._not_saved)}
         )

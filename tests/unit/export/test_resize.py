@@ -17,8 +17,10 @@ from anomalib_mediclip.export.resize import AntialiasedResize, ExportablePreProc
 @pytest.mark.parametrize("size", [(224, 224), (56, 80)])
 def test_it_is_torchvisions_resize(height_and_width: tuple[int, int], size: tuple[int, int]) -> None:
     images = torch.rand(2, 3, *height_and_width, generator=torch.Generator().manual_seed(0))
-    expected = Resize(size, interpolation=InterpolationMode.BILINEAR, antialias=True)(images)
-    torch.testing.assert_close(AntialiasedResize(size)(images), expected, atol=1e-5, rtol=0)
+    resize = Resize(size, interpolation=InterpolationMode.BILINEAR, antialias=True)
+    # torchvision's own rounding is larger than ours: it computes positions of pixels, where we compute distances
+    torch.testing.assert_close(AntialiasedResize(size)(images).double(), resize(images.double()), atol=1e-6, rtol=0)
+    torch.testing.assert_close(AntialiasedResize(size)(images), resize(images), atol=1e-4, rtol=0)
 
 
 def test_an_image_of_the_right_size_is_left_alone() -> None:
@@ -36,7 +38,7 @@ def test_weights_are_means(length: int) -> None:
 def test_bilinear_antialiased_resizing_stays_so_within_a_composition() -> None:
     transform = Compose([Resize((64, 64), antialias=True), CenterCrop((56, 56))])
     images = torch.rand(1, 3, 300, 200)
-    torch.testing.assert_close(exportable(transform)(images), transform(images), atol=1e-5, rtol=0)
+    torch.testing.assert_close(exportable(transform)(images), transform(images), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +60,7 @@ def test_pre_processor_restored_from_a_checkpoint_still_resizes_with_antialiasin
     restored.load_checkpoint_config(saved)
     images = torch.rand(1, 3, 300, 200)
     expected = Resize((56, 80), antialias=True)(images)
-    torch.testing.assert_close(restored(images), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(restored(images), expected, atol=1e-4, rtol=0)
 
 
 def test_no_transform_stays_none() -> None:
