@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from anomalib.post_processing import PostProcessor
+
 from anomalib_mediclip.export.record import EXPORT_PACKAGES, installed_versions
 
 logger = logging.getLogger(__name__)
@@ -27,7 +29,7 @@ synthetic anomalies, and sensitivity and specificity at it are not those on real
 INPUT = """\
 | | name | shape | values |
 | --- | --- | --- | --- |
-| input | `input` | (B, 3, H, W), any B, H and W | float32 RGB in [0, 1] |
+| input | `input` | (B, 3, H, W), any B, and any H and W unless `--input_size` was given | float32 RGB in [0, 1] |
 | output | `anomaly_map` | (B, 1, {height}, {width}) | float32 in [0, 1] |
 | output | `pred_score` | (B,) | float32 in [0, 1], 0.5 at the threshold |
 | output | `pred_mask` | (B, 1, {height}, {width}) | bool |
@@ -37,6 +39,11 @@ Resizing to {height} x {width} ({resize}) and normalisation are in the model. An
 wrong values: 8-bit values given as float, or normalised ones, give predictions without meaning. Divide 8-bit values by
 255, map 16-bit values to [0, 1] as in training, repeat a grey channel three times, drop an alpha channel, and make
 images of more than some 60 million pixels smaller first. `anomalib_mediclip.export.ExportedModel` checks all this.
+"""
+
+CALIBRATION = """\
+Found on synthetic anomalies, in the units of the model before calibration. The calibration moves them to 0.5; labels
+and masks are cut where the last two rows say.
 """
 
 PRECISION = """\
@@ -87,7 +94,7 @@ def model_card(model: Any, exported: Path, form: str) -> str:
         "## Input and output": INPUT.format(height=height, width=width, resize=antialiased)
         + ("\n" + PRECISION if form.startswith("OpenVINO") else ""),
         "## Training": _table(_training(model, record, data)),
-        "## Thresholds": _table(_thresholds(model)) + "\nSet on synthetic anomalies, before the calibration.\n",
+        "## Thresholds": _table(_thresholds(model)) + "\n" + CALIBRATION,
         "## Metrics on the test set": _table(record.get("metrics") or {"all": UNKNOWN}),
         "## Versions": _versions(record.get("versions") or {}),
     }
@@ -114,15 +121,17 @@ def _training(model: Any, record: Mapping[str, Any], data: Mapping[str, Any]) ->
 
 
 def _thresholds(model: Any) -> dict[str, Any]:
-    """List the thresholds, in the units of what the model predicts before calibration."""
+    """List the thresholds before and after calibration."""
     processor = model.post_processor
-    if processor is None:
-        return {"all": "none: the model has no post-processor"}
+    if not isinstance(processor, PostProcessor):
+        return {"all": "none: the model has no post-processor of anomalib"}
     thresholds = {"image": processor.image_threshold, "pixel": processor.pixel_threshold}
-    return {
+    found = {
         name: "none: the model is not calibrated" if value.isnan() else f"{value.item():.6g}"
         for name, value in thresholds.items()
     }
+    cuts = {"image": processor.normalized_image_threshold, "pixel": processor.normalized_pixel_threshold}
+    return found | {f"{name}, after calibration": f"{value.item():.6g}" for name, value in cuts.items()}
 
 
 def _versions(trained: Mapping[str, str]) -> str:

@@ -104,6 +104,9 @@ def kept_in_float(model: Any, frozen: Sequence[str]) -> list[str]:
 
     Returns:
         list[str]: Names of operators.
+
+    Raises:
+        ValueError: If the graph has no learnt weights, or not by their names.
     """
     kept, after, in_encoder = [], set(), False
     for operator in model.get_ordered_ops():
@@ -116,6 +119,9 @@ def kept_in_float(model: Any, frozen: Sequence[str]) -> list[str]:
         if not in_encoder or name in after or kind == "GroupConvolution":
             kept.append(name)
         in_encoder = in_encoder or kind == "Convolution"  # every encoder begins with one
+    if not after:
+        msg = "No learnt weight has its name in the OpenVINO graph, so what to keep in float is unknown. Use FP16."
+        raise ValueError(msg)
     return kept
 
 

@@ -19,6 +19,7 @@ from anomalib import TaskType
 from anomalib.data import AnomalibDataModule
 from anomalib.deploy import CompressionType, ExportType
 from anomalib.models.components.base.export_mixin.utils import create_export_root
+from anomalib.post_processing import PostProcessor
 from torchmetrics import Metric
 
 from anomalib_mediclip.export.artifact import save_artifact
@@ -204,8 +205,8 @@ class ExportHooks(Host):
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         patience = "; this takes some minutes" if parameters > LARGE else ""
         logger.info("Exporting %s (%s) to %s%s", self.name, self.hparams["encoder"], form, patience)
-        processor: Any = self.post_processor
-        if processor is not None and processor.image_threshold.isnan():
+        processor = self.post_processor
+        if isinstance(processor, PostProcessor) and processor.image_threshold.isnan():
             logger.warning(
                 "The model is not calibrated: its training did not reach the last epoch, or had no validation set. The "
                 "export will cut labels at 0.5 of uncalibrated probabilities. Resume the training with --ckpt_path, "
