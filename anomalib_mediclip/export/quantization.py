@@ -171,7 +171,8 @@ def quantize_accurately(
         for item in items:
             held.update(_predict(compiled, item))
         value = float(held.compute())
-        logger.info("%s: %.4f on %d synthetic images", type(held).__name__, value, held.update_count)
+        if held.update_count > 1:  # NNCF also asks for the value of every single image
+            logger.info("%s: %.4f on %d synthetic images", type(held).__name__, value, held.update_count)
         return value
 
     settings = _settings(model, len(images), frozen)
