@@ -35,12 +35,12 @@ class RecordHooks(Host):
             checkpoint (dict[str, Any]): Checkpoint to be written, changed in place.
         """
         super().on_save_checkpoint(checkpoint)
-        trainer = self._trainer
+        trainer: Any = self._trainer
         if trainer is not None and trainer.state.fn == TrainerFn.FITTING:
             self.training_record = {
                 "data": _describe_data(getattr(trainer, "datamodule", None)),
                 "versions": installed_versions(),
-                "epochs": trainer.current_epoch + 1,
+                "epochs": trainer.fit_loop.epoch_progress.current.processed,
                 "steps": trainer.global_step,
             }
         checkpoint[RECORD] = self.training_record
