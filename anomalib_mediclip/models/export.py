@@ -203,7 +203,7 @@ class ExportHooks(Host):
     def _exporting(self, form: str) -> Iterator[None]:
         """Say what is going on, keep the developers' messages of libraries back, and have the encoder in float32."""
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        patience = "; this takes some minutes" if parameters > LARGE else ""
+        patience = "; this may take minutes" if parameters > LARGE else ""
         logger.info("Exporting %s (%s) to %s%s", self.name, self.hparams["encoder"], form, patience)
         processor = self.post_processor
         if isinstance(processor, PostProcessor) and processor.image_threshold.isnan():
