@@ -47,7 +47,7 @@ class AntialiasedResize(nn.Module):
             torch.Tensor: Images of shape ``(B, C, *size)``.
         """
         rows, columns = (
-            resize_matrix(torch.arange(length, device=images.device, dtype=images.dtype), side)
+            resize_matrix(torch.arange(length, device=images.device), side).to(images.dtype)
             for length, side in zip(images.shape[-2:], self.size, strict=True)
         )
         return rows @ images @ columns.T
@@ -60,23 +60,23 @@ def resize_matrix(positions: torch.Tensor, size: int) -> torch.Tensor:
     the result or of the image, whichever is larger.
 
     Args:
-        positions (torch.Tensor): Positions 0, 1, ... of the image's pixels, shape ``(L,)``, float.
+        positions (torch.Tensor): Positions 0, 1, ... of the image's pixels, shape ``(L,)``, whole numbers.
         size (int): Number of pixels of the result.
 
     Returns:
         torch.Tensor: Weights of shape ``(size, L)``; every row adds up to 1.
 
     Example:
-        >>> resize_matrix(torch.arange(4.0), 2)
+        >>> resize_matrix(torch.arange(4), 2)
         tensor([[0.4286, 0.4286, 0.1429, 0.0000],
                 [0.0000, 0.1429, 0.4286, 0.4286]])
     """
-    # Distances in units of 1 / size of the image's pixels, so that all constants of the graph are halves of whole
-    # numbers: rounding them to float16 changes nothing.
+    # In whole numbers, distances in units of 1 / (2 size) of the image's pixels: a runtime that computes in bfloat16,
+    # as OpenVINO does by itself where the CPU has it, would round positions above 128 to whole pixels and more.
     length = positions.amax(dim=0) + 1  # a tensor, not a number: the graph computes it for every image
-    centres = (torch.arange(size, device=positions.device, dtype=positions.dtype) + 0.5) * length
-    distances = ((positions + 0.5) * size - centres[:, None]).abs()
-    weights = (1 - distances / length.clamp(min=size)).clamp(min=0)
+    centres = (2 * torch.arange(size, device=positions.device) + 1) * length
+    distances = ((2 * positions + 1) * size - centres[:, None]).abs()
+    weights = (2 * length.clamp(min=size) - distances).clamp(min=0)
     return weights / weights.sum(dim=1, keepdim=True)
 
 

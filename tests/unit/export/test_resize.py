@@ -23,6 +23,19 @@ def test_it_is_torchvisions_resize(height_and_width: tuple[int, int], size: tupl
     torch.testing.assert_close(AntialiasedResize(size)(images), resize(images), atol=1e-4, rtol=0)
 
 
+def test_in_bfloat16_the_values_round_but_not_the_positions(tmp_path) -> None:
+    import openvino
+
+    path = tmp_path / "resize.onnx"
+    axes = {2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
+    torch.onnx.export(AntialiasedResize((224, 224)), (torch.rand(1, 3, 32, 48),), path, dynamic_shapes=(axes,))
+    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
+    for height_and_width in ((224, 224), (300, 500), (1024, 768)):
+        images = torch.rand(1, 3, *height_and_width, generator=torch.Generator().manual_seed(0))
+        expected = Resize((224, 224), antialias=True)(images)
+        torch.testing.assert_close(torch.from_numpy(compiled(images.numpy())[0]), expected, atol=0.02, rtol=0)
+
+
 def test_an_image_of_the_right_size_is_left_alone() -> None:
     images = torch.rand(1, 3, 56, 80)
     torch.testing.assert_close(AntialiasedResize((56, 80))(images), images, atol=0, rtol=0)
@@ -30,7 +43,7 @@ def test_an_image_of_the_right_size_is_left_alone() -> None:
 
 @pytest.mark.parametrize("length", [1, 5, 224, 3001])
 def test_weights_are_means(length: int) -> None:
-    matrix = resize_matrix(torch.arange(float(length)), 56)
+    matrix = resize_matrix(torch.arange(length), 56)
     assert matrix.min() >= 0
     torch.testing.assert_close(matrix.sum(dim=1), torch.ones(56))
 
