@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from anomalib.deploy import CompressionType, ExportType
 
+from anomalib_mediclip.export.inference import ExportedModel
 from anomalib_mediclip.models.bfloat16 import Bfloat16Towers
 
-FIELDS = ("anomaly_map", "pred_score", "pred_label")
+FIELDS = ("anomaly_map", "pred_score", "pred_label")  # those that are compared
 FormatName = Literal[
     "torch", "onnx", "openvino", "openvino_fp16", "openvino_int8", "openvino_int8_ptq", "openvino_int8_acq"
 ]
@@ -32,7 +33,7 @@ CALIBRATED: tuple[FormatName, ...] = ("openvino_int8_ptq", "openvino_int8_acq")
 COMPANIONS = {".pt": [".pt"], ".onnx": [".onnx", ".onnx.data"], ".xml": [".xml", ".bin"]}
 
 Predict = Callable[[np.ndarray], dict[str, np.ndarray]]
-"""From images ``(B, 3, H, W)``, float32 in [0, 1], to ``FIELDS``: ``(B, 1, H, W)``, ``(B,)`` and ``(B,)``."""
+"""From images ``(B, 3, H, W)``, float32 in [0, 1], to at least ``FIELDS``: ``(B, 1, H, W)``, ``(B,)`` and ``(B,)``."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Format:
         return f"{self.name} {self.precision}"
 
     def open(self, path: Path) -> Predict:
-        """Load the exported file into its runtime, on the CPU and with as many threads as torch has.
+        """Load the exported file into its runtime, on the CPU.
 
         Args:
             path (Path): Exported file.
@@ -63,12 +64,8 @@ class Format:
         Raises:
             ModuleNotFoundError: If the runtime is not installed.
         """
-        openers = {
-            ExportType.TORCH: _open_torch,
-            ExportType.ONNX: _open_onnx,
-            ExportType.OPENVINO: _open_openvino,
-        }
-        return openers[FORMATS[self.name][0]](path, self.precision)
+        is_torch = FORMATS[self.name][0] == ExportType.TORCH
+        return _open_torch(path, self.precision) if is_torch else ExportedModel(path, precision=self.precision)
 
 
 def precisions(name: FormatName) -> list[str]:
@@ -128,29 +125,3 @@ def _open_torch(path: Path, precision: str) -> Predict:
     if precision == "bf16":
         Bfloat16Towers(model.model.frozen_towers)
     return predict_with(model)
-
-
-def _open_onnx(path: Path, precision: str) -> Predict:
-    """Open a session of ONNX Runtime, which computes as the file says."""
-    del precision
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    (input_,) = session.get_inputs()
-    return lambda images: dict(zip(FIELDS, session.run(FIELDS, {input_.name: images}), strict=True))
-
-
-def _open_openvino(path: Path, precision: str) -> Predict:
-    """Compile a model for OpenVINO's CPU plug-in."""
-    import openvino
-
-    settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    compiled = openvino.Core().compile_model(path, "CPU", settings)
-
-    def predict(images: np.ndarray) -> dict[str, np.ndarray]:
-        predicted = compiled(images)
-        return {name: predicted[name] for name in FIELDS}
-
-    return predict

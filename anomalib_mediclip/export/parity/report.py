@@ -211,7 +211,5 @@ def _measure(
 
 
 def _reason(error: Exception) -> str:
-    """Return an error on one line, with the cure if a package is missing."""
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
-    cure = "; pip install 'anomalib-mediclip[openvino]'" if isinstance(error, ModuleNotFoundError) else ""
-    return reason[:300] + cure
+    """Return an error on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
