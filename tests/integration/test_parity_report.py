@@ -95,6 +95,20 @@ def test_a_format_that_fails_is_a_row_and_the_others_go_on(checkpoint, sample_da
     assert table.loc["torch", "map_max"].notna().all()
 
 
+def test_a_run_that_is_killed_leaves_what_it_had(checkpoint, sample_data, tmp_path, monkeypatch) -> None:
+    def kill(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("anomalib_mediclip.export.parity.formats.ExportedModel", kill)
+    with pytest.raises(KeyboardInterrupt):
+        write_parity_report(
+            checkpoint, images=sample_data / "test", formats=["torch", "onnx"], number=2, rounds=1, output=tmp_path
+        )
+    table = pd.read_csv(tmp_path / "parity.csv")
+    assert table["map_max"].notna().tolist() == [True, True, False]
+    assert table["size_mb"].notna().all()
+
+
 def test_a_failure_ends_with_a_status_that_scripts_see(checkpoint, sample_data, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.delattr("onnxruntime.InferenceSession")
     options = ["--images", sample_data / "test" / "normal", "--formats", "[onnx]", "--number", 2, "--rounds", 1]

@@ -56,7 +56,7 @@ class Row:
     def columns(self) -> dict[str, Any]:
         """Return what the tables show of it."""
         named = {"format": self.format.name, "precision": self.format.precision, **self.figures, "error": self.error}
-        if self.error or not self.latencies:
+        if self.error or not self.batches:
             return named
         timed = statistics.median(self.latencies), statistics.median(self.batches)
         return {**named, "latency_ms": 1000 * timed[0], "throughput": BATCH_SIZE / timed[1]}
@@ -112,8 +112,9 @@ def write_parity_report(
             for row in rows:
                 progress.set_description(str(row.format))
                 _measure(row, paths.get(row.format.name), reference, compared, image_size)
+                page = write_tables([row.columns() for row in rows], title, output)  # what is there survives a kill
                 progress.update()
-    return write_tables([row.columns() for row in rows], title, output), [str(row.format) for row in rows if row.error]
+    return page, [str(row.format) for row in rows if row.error]
 
 
 def load_model(ckpt_path: Path) -> FewShotModule:
