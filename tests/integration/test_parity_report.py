@@ -96,7 +96,7 @@ def test_a_format_that_fails_is_a_row_and_the_others_go_on(checkpoint, sample_da
 
 
 def test_a_run_that_is_killed_leaves_what_it_had(checkpoint, sample_data, tmp_path, monkeypatch) -> None:
-    def kill(*arguments: object) -> None:
+    def kill(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("anomalib_mediclip.export.parity.formats.ExportedModel", kill)
