@@ -47,10 +47,17 @@ class AnomalibFinder:
 
 
 def _registering(exec_module: "Callable[[ModuleType], None]", host: str) -> "Callable[[ModuleType], None]":
-    """Wrap a loader's ``exec_module`` so that the plugin registers itself in the module it has just executed."""
+    """Wrap a loader's ``exec_module`` so that the plugin registers itself in the module it has just executed.
+
+    What anomalib and timm announce to their own developers while they are imported is kept from the user.
+    """
 
     def exec_and_register(module: "ModuleType") -> None:
-        exec_module(module)
+        import warnings
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            exec_module(module)
         register(host)
 
     return exec_and_register

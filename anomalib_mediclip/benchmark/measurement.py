@@ -6,6 +6,7 @@
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -127,8 +128,12 @@ def latency(model: AnomalibModule, datamodule: FewShotDataModule, device: torch.
     return statistics.median(seconds[min(WARM_UP, len(seconds) - 1) :])
 
 
-def versions() -> str:
-    """Return the versions of what the figures depend on, as ``name version`` separated by semicolons."""
+def versions(packages: Sequence[str] = PACKAGES) -> str:
+    """Return the versions of what figures depend on, as ``name version`` separated by semicolons.
+
+    Args:
+        packages (Sequence[str], optional): Names of distributions. Defaults to those of the benchmark.
+    """
 
     def installed(name: str) -> str:
         try:
@@ -136,4 +141,4 @@ def versions() -> str:
         except PackageNotFoundError:
             return "not installed"
 
-    return "; ".join(f"{name} {installed(name)}" for name in PACKAGES)
+    return "; ".join(f"{name} {installed(name)}" for name in packages)

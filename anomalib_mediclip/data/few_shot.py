@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Sampler
 from torchvision.transforms.v2 import Transform
 
 from anomalib_mediclip.data.dataset import MedicalDataset, SyntheticValidationDataset
+from anomalib_mediclip.data.duplicates import warn_of_duplicates
 from anomalib_mediclip.data.release import has_release, read_release
 from anomalib_mediclip.data.samples import LISTED_IN_ERRORS, Sample, to_dataframe
 from anomalib_mediclip.synthesis.checks import check_not_negative
@@ -168,6 +169,20 @@ class FewShotDataModule(AnomalibDataModule):
         if stage == TrainerFn.FITTING and self.trainer is not None and self.trainer.is_global_zero:
             self._write_support_set(Path(self.trainer.default_root_dir))
 
+    def describe(self) -> dict[str, str | int]:
+        """Describe what is trained on, in plain data, for the records of a training.
+
+        Returns:
+            dict[str, str | int]: ``data_set``, ``k_shot``, ``seed``, ``pool_size`` and ``support_set_hash``.
+        """
+        return {
+            "data_set": self.name,
+            "k_shot": len(self.support_set),
+            "seed": self.seed,
+            "pool_size": self._pool_size,
+            "support_set_hash": self.support_set_hash,
+        }
+
     def state_dict(self) -> dict[str, str]:
         """Return what a checkpoint keeps of the data: by what the support set is recognised."""
         return {"support_set_hash": self.support_set_hash}
@@ -198,7 +213,7 @@ class FewShotDataModule(AnomalibDataModule):
         self.test_data = MedicalDataset(to_dataframe(test, "test", task))
         self._pool_size = len(pool)
         self._describe_support_set([sample.image for sample in support])
-        _warn_of_duplicates(self.support_set, [sample.image for sample in test])
+        warn_of_duplicates(self.support_set, [sample.image for sample in test])
 
     def _create_test_split(self) -> None:
         """Leave the sets alone: anomalib would move training images into a test set without normal ones."""
@@ -286,20 +301,3 @@ class FewShotDataModule(AnomalibDataModule):
             persistent_workers=num_workers > 0 and sampler is not None,
             collate_fn=self.external_collate_fn or dataset.collate_fn,
         )
-
-
-def _warn_of_duplicates(support: Sequence[Path], test: Sequence[Path]) -> None:
-    """Warn of files that are in both sets under whatever name."""
-    by_content = {_digest(path): path for path in support}
-    sizes = {path.stat().st_size for path in support}
-    # only files of the same size can be equal, so that a large test set need not be read
-    candidates = [path for path in test if path.stat().st_size in sizes]
-    pairs = [(by_content[digest], path) for path in candidates if (digest := _digest(path)) in by_content]
-    if pairs:
-        listed = "; ".join(f"{trained} = {tested}" for trained, tested in pairs)
-        logger.warning("images of the support set are test images too (%s): the test score is optimistic", listed)
-
-
-def _digest(path: Path) -> bytes:
-    """Return a hash of a file's content."""
-    return hashlib.sha256(path.read_bytes()).digest()

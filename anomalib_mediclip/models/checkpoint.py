@@ -10,6 +10,8 @@ another temperature, would give maps without meaning, so both are described in t
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from anomalib_mediclip import __version__
+
 
 def describe_model(
     model: str,
@@ -37,15 +39,19 @@ def describe_model(
     }
 
 
-def check_model(trained: dict[str, Any] | None, present: dict[str, Any]) -> None:
+def check_model(
+    trained: dict[str, Any] | None, present: dict[str, Any], versions: Mapping[str, str] | None = None
+) -> None:
     """Refuse a checkpoint that would give this model other maps than the one it was trained in.
 
     Args:
         trained (dict[str, Any] | None): Description in the checkpoint.
         present (dict[str, Any]): Description of the model that loads it.
+        versions (Mapping[str, str] | None, optional): Versions that the checkpoint was written with.
+            Defaults to ``None``: not recorded.
 
     Raises:
-        ValueError: If encoder, its weights or a setting differ; names both and the cure.
+        ValueError: If encoder, its weights or a setting differ, or are of another version; names both and the cure.
     """
     if trained is None:
         msg = "The checkpoint describes no frozen encoder: it was not written by anomalib-mediclip."
@@ -63,12 +69,24 @@ def check_model(trained: dict[str, Any] | None, present: dict[str, Any]) -> None
             "Give the configuration it was trained with, or --model.encoder, --model.weights and --model.layers."
         )
         raise ValueError(msg)
+    _check_version(trained["settings"], present["settings"], (versions or {}).get("anomalib-mediclip"))
     _check_settings(trained["settings"], present["settings"])
     if trained["hash"] != present["hash"]:
         msg = (
             f"The checkpoint was trained on other weights of {names[0]!r} ({trained['weights']}, hash "
             f"{trained['hash']}) than this model has ({present['weights']}, hash {present['hash']}). "
             "Give --model.weights as in training."
+        )
+        raise ValueError(msg)
+
+
+def _check_version(trained: dict[str, Any], present: dict[str, Any], version: str | None) -> None:
+    """Refuse settings that this version of the plugin does not have, or has in addition."""
+    unlike = sorted(trained.keys() ^ present.keys())
+    if unlike:
+        msg = (
+            f"The checkpoint was written by another version of anomalib-mediclip ({version or 'not recorded'}; this is "
+            f"{__version__}): only one of them has {', '.join(unlike)}. Install that version, or train again."
         )
         raise ValueError(msg)
 

@@ -9,7 +9,6 @@ It is a mixin, not a subclass of ``AnomalibModule``: anomalib finds models among
 import logging
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -26,18 +25,18 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torchvision.transforms.v2 import InterpolationMode, Normalize, Resize
 
 from anomalib_mediclip.evaluation import CalibrationPostProcessor, MedicalEvaluator
+from anomalib_mediclip.export.resize import ExportablePreProcessor
 from anomalib_mediclip.models.checkpoint import check_model, describe_model
+from anomalib_mediclip.models.export import ExportHooks
 from anomalib_mediclip.models.precision import EncoderPrecision
 from anomalib_mediclip.models.prediction import PredictionHooks
-from anomalib_mediclip.models.quiet import quiet
+from anomalib_mediclip.models.record import RecordHooks
 from anomalib_mediclip.visualization import MedicalVisualizer
 
 logger = logging.getLogger(__name__)
 
-ONNX_OPSET = 18
 
-
-class FewShotModule(PredictionHooks, EncoderPrecision):
+class FewShotModule(PredictionHooks, RecordHooks, ExportHooks, EncoderPrecision):
     """Mixin for an ``AnomalibModule``, named before it among the bases.
 
     The hyper-parameters ``encoder``, ``weights`` and ``image_size`` describe the frozen encoder. The model's ``FROZEN``
@@ -176,7 +175,7 @@ class FewShotModule(PredictionHooks, EncoderPrecision):
             checkpoint["state_dict"] = self.state_dict()
             return
         super().on_load_checkpoint(checkpoint)
-        check_model(checkpoint.get("frozen_encoder"), self._description())
+        check_model(checkpoint.get("frozen_encoder"), self._description(), self.training_record.get("versions"))
         checkpoint["state_dict"].update(
             {name: value for name, value in self.state_dict().items() if name.startswith(self._not_saved)}
         )
@@ -216,31 +215,6 @@ class FewShotModule(PredictionHooks, EncoderPrecision):
             return True
         return trainer.max_steps != -1 and self.global_step + trainer.num_training_batches >= trainer.max_steps
 
-    # -- export --------------------------------------------------------------------------------------------------------
-
-    def to_onnx(  # type: ignore[override]  # as anomalib declares it
-        self,
-        export_root: Path | str,
-        model_file_name: str = "model",
-        input_size: tuple[int, int] | None = None,
-        **kwargs: Any,
-    ) -> Path:
-        """Export to ONNX, in float32, with the first opset that the exporter needs no conversion for.
-
-        Args:
-            export_root (Path | str): Folder to write to.
-            model_file_name (str, optional): Name of the file without extension. Defaults to ``"model"``.
-            input_size (tuple[int, int] | None, optional): Fixed height and width of the input in pixels.
-                Defaults to ``None``: any size.
-            **kwargs (Any): Arguments of :func:`torch.onnx.export`.
-
-        Returns:
-            Path: The file.
-        """
-        kwargs.setdefault("opset_version", ONNX_OPSET)
-        with quiet("onnx_ir", "onnxscript"), self.float32_encoder():
-            return super().to_onnx(export_root, model_file_name, input_size, **kwargs)
-
     # -- what anomalib asks of a model ---------------------------------------------------------------------------------
 
     @property
@@ -276,7 +250,7 @@ class FewShotModule(PredictionHooks, EncoderPrecision):
             PreProcessor: Pre-processor without normalisation, which is part of the model.
         """
         size = tuple(image_size or (224, 224))
-        return PreProcessor(transform=Resize(size, interpolation=InterpolationMode.BILINEAR, antialias=True))
+        return ExportablePreProcessor(Resize(size, interpolation=InterpolationMode.BILINEAR, antialias=True))
 
     def configure_post_processor(self) -> PostProcessor:
         """Return the default post-processor, a strictly monotonic calibration."""

@@ -10,7 +10,6 @@ encoder alone, and images, learnt weights, maps and loss stay float32.
 import contextlib
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.plugins.precision import HalfPrecision, Precision
@@ -64,19 +63,6 @@ class EncoderPrecision(Host):
         if self._precision_plugin is not None:
             self.trainer.strategy.precision_plugin = self._precision_plugin
             self._precision_plugin = None
-
-    def to_torch(self, export_root: Path | str, model_file_name: str = "model") -> Path:
-        """Export to a PyTorch file, the encoder in float32.
-
-        Args:
-            export_root (Path | str): Folder to write to.
-            model_file_name (str, optional): Name of the file without extension. Defaults to ``"model"``.
-
-        Returns:
-            Path: The file.
-        """
-        with self.float32_encoder():
-            return super().to_torch(export_root, model_file_name)
 
     @contextlib.contextmanager
     def float32_encoder(self) -> Iterator[None]:

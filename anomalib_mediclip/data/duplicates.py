@@ -1,0 +1,33 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Images that are trained on and tested on."""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+
+def warn_of_duplicates(support: Sequence[Path], test: Sequence[Path]) -> None:
+    """Warn of files that are in both sets under whatever name.
+
+    Args:
+        support (Sequence[Path]): Images of the support set.
+        test (Sequence[Path]): Images of the test set.
+    """
+    by_content = {_digest(path): path for path in support}
+    sizes = {path.stat().st_size for path in support}
+    # only files of the same size can be equal, so that a large test set need not be read
+    candidates = [path for path in test if path.stat().st_size in sizes]
+    pairs = [(by_content[digest], path) for path in candidates if (digest := _digest(path)) in by_content]
+    if pairs:
+        listed = "; ".join(f"{trained} = {tested}" for trained, tested in pairs)
+        logger.warning("images of the support set are test images too (%s): the test score is optimistic", listed)
+
+
+def _digest(path: Path) -> bytes:
+    """Return a hash of a file's content."""
+    return hashlib.sha256(path.read_bytes()).digest()

@@ -1,0 +1,117 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""A trained model in two files without pickle: ``model.safetensors`` and ``model.json``.
+
+They hold what a checkpoint holds: what was learnt, the prompt features and the calibration; and, as JSON, the arguments
+of the model, name and hash of the frozen encoder, versions, and the record of the training. The frozen encoder is taken
+from where its weights are published, and recognised by the hash.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from anomalib_mediclip.export.record import installed_versions
+
+FORMAT = 1
+
+
+def save_artifact(model: Any, folder: Path | str, name: str = "model") -> Path:
+    """Write a model as safetensors and JSON.
+
+    Args:
+        model (Any): Model of this plugin.
+        folder (Path | str): Existing folder.
+        name (str, optional): Name of the files without extension. Defaults to ``"model"``.
+
+    Returns:
+        Path: The JSON file.
+    """
+    checkpoint = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
+    model.on_save_checkpoint(checkpoint)
+    tensors = {key: value.detach().cpu().clone() for key, value in checkpoint.pop("state_dict").items()}
+    description = Path(folder) / f"{name}.json"
+    # save_file would make it readable to its owner only
+    description.with_suffix(".safetensors").write_bytes(save(tensors))
+    content = {"format": FORMAT, "model": model.name, "versions": installed_versions(), **checkpoint}
+    description.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return description
+
+
+def load_artifact(path: Path | str, **arguments: Any) -> Any:
+    """Load a model that was exported with ``--export_type torch``, without pickle.
+
+    Args:
+        path (Path | str): The JSON file, or its folder where the file is called ``model.json``.
+        **arguments (Any): Arguments of the model that differ here, such as ``weights``, the path of the encoder's file.
+
+    Returns:
+        Any: Model in evaluation mode; called with RGB images ``(B, 3, H, W)`` in [0, 1] it returns anomaly map, score,
+        mask and label.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If the files are not such an export, of another version, or belong to another encoder.
+
+    Example:
+        >>> model = load_artifact("results/weights/torch")  # doctest: +SKIP
+        >>> model(images).pred_score  # doctest: +SKIP
+    """
+    description = Path(path) / "model.json" if Path(path).is_dir() else Path(path)
+    content = _read_description(description)
+    model_class = _model_class(content["model"], description)
+    model = model_class(**{**content["hyper_parameters"], **arguments})
+    checkpoint = {**content, "state_dict": _read_tensors(description.with_suffix(".safetensors"))}
+    model.on_load_checkpoint(checkpoint)
+    model.load_state_dict(checkpoint["state_dict"])
+    return model.eval()
+
+
+def _read_description(file: Path) -> dict[str, Any]:
+    """Read and check the JSON file."""
+    if not file.is_file():
+        msg = f"{file} does not exist. Give the folder that `anomalib export --export_type torch` wrote to."
+        raise FileNotFoundError(msg)
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        form = content["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        msg = f"{file} is not the description of an exported model ({type(error).__name__}: {error})."
+        raise ValueError(msg) from error
+    if form != FORMAT:
+        written_by = content.get("versions", {}).get("anomalib-mediclip", "unknown")
+        msg = (
+            f"{file} has format {form}, this version of anomalib-mediclip reads format {FORMAT}. It was written by "
+            f"anomalib-mediclip {written_by}: install that version, or export again with this one."
+        )
+        raise ValueError(msg)
+    return content
+
+
+def _read_tensors(file: Path) -> dict[str, Any]:
+    """Read the safetensors file."""
+    if not file.is_file():
+        msg = f"{file} does not exist. It belongs beside the JSON file; copy both."
+        raise FileNotFoundError(msg)
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        msg = f"{file} cannot be read as safetensors ({error}). Copy or export it again."
+        raise ValueError(msg) from error
+
+
+def _model_class(name: str, file: Path) -> Any:
+    """Return a model class of the plugin by its name."""
+    from anomalib_mediclip.registration import VISIBLE
+
+    package, names = VISIBLE["anomalib.models"]
+    if name not in names:
+        msg = f"{file} describes a {name!r}; this version of anomalib-mediclip has {', '.join(names)}."
+        raise ValueError(msg)
+    from importlib import import_module
+
+    return getattr(import_module(package), name)
