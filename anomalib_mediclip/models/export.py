@@ -62,8 +62,10 @@ class ExportHooks(Host):
         Returns:
             Path: The pickle.
         """
+        without_prompts = getattr(self.model, "without_prompts", contextlib.nullcontext)
         with self._exporting("PyTorch"):
-            path = super().to_torch(export_root, model_file_name)
+            with without_prompts():
+                path = super().to_torch(export_root, model_file_name)
             save_artifact(self, path.parent, model_file_name)
         write_model_card(self, path, "PyTorch, safetensors")
         return path

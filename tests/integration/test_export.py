@@ -99,6 +99,13 @@ def test_graph_has_neither_text_tower_nor_blocks_after_the_last_tapped_one(offic
     assert not [name for name in names if "text" in name or "prompts" in name or "resblocks.3." in name]
 
 
+def test_pickle_has_no_text_tower_and_the_model_keeps_its_own(model, exports) -> None:
+    names = list(torch.load(exports["torch"], weights_only=False)["model"].state_dict())
+    assert any("vision_encoder" in name for name in names)
+    assert not [name for name in names if "prompts." in name]
+    assert any("prompts.text_encoder" in name for name in model.state_dict())
+
+
 @pytest.mark.parametrize("kind", [CompressionType.INT8_PTQ, CompressionType.INT8_ACQ])
 def test_quantised_transformer_keeps_the_order_of_scores(model, sample_data, images, tmp_path, kind) -> None:
     import openvino

@@ -11,7 +11,7 @@ Paper: https://arxiv.org/abs/2405.11315
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import open_clip
@@ -153,6 +153,20 @@ class MediCLIPModel(nn.Module):
         """Compute f_n and f_a from the prompts as they are, for inference and checkpoints."""
         with torch.no_grad():
             self.prompt_features.copy_(self.prompts())
+
+    @contextlib.contextmanager
+    def without_prompts(self) -> Iterator[None]:
+        """Leave out prompts and text encoder for the time of a ``with`` block: inference needs f_n and f_a only.
+
+        Yields:
+            None: Nothing.
+        """
+        self.eval()
+        prompts, self.prompts = self.prompts, nn.Identity()
+        try:
+            yield
+        finally:
+            self.prompts = prompts
 
     @property
     def frozen_towers(self) -> list[nn.Module]:
