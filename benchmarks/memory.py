@@ -30,7 +30,7 @@ def run(task: str, precision: str, arguments: argparse.Namespace) -> None:
 
     torch.set_num_threads(arguments.threads)
     model = MediCLIP(weights=arguments.weights, visualizer=False)
-    folder = Path("results/benchmarks/memory")
+    folder = Path("results/benchmarks/memory") / task  # anomalib cannot train where it has only predicted
     engine = Engine(default_root_dir=folder, accelerator="cpu", precision=precision, max_epochs=1, logger=False)
     if task == "training":
         engine.fit(model, datamodule=MedicalFolder(arguments.root, k_shot=16))
