@@ -183,6 +183,7 @@ class MediCLIP(FewShotModule, AnomalibModule):
         transform: Any = getattr(self.pre_processor, "transform", None)
         images = [_in_range(transform(item.image) if transform else item.image) for item in items]
         self.anomaly_generator.set_support_set(images)
+        self._painted = None  # a run that was interrupted may have left a batch
         self._support_features = None
         if self.anomaly_generator.tasks.get("identity"):
             names = [self._names[item.image_path] for item in items]
