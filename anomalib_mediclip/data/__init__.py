@@ -10,7 +10,7 @@ from anomalib_mediclip.data.dataset import MedicalDataset, SyntheticValidationDa
 from anomalib_mediclip.data.few_shot import FewShotDataModule, SupportSampler, draw_support_set
 from anomalib_mediclip.data.medical_folder import MedicalFolder
 from anomalib_mediclip.data.samples import Sample
-from anomalib_mediclip.registration import register
+from anomalib_mediclip.host.names import show_in
 
 __all__ = [
     "BUSI",
@@ -25,4 +25,4 @@ __all__ = [
     "draw_support_set",
 ]
 
-register("anomalib.data")
+show_in("anomalib.data", BUSI, BrainMRI, CheXpert, MedicalFolder)

@@ -12,9 +12,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from anomalib.models.components import AnomalibModule
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+import anomalib_mediclip
 from anomalib_mediclip.export.record import installed_versions
 
 FORMAT = 1
@@ -63,8 +65,7 @@ def load_artifact(path: Path | str, **arguments: Any) -> Any:
     """
     description = Path(path) / "model.json" if Path(path).is_dir() else Path(path)
     content = _read_description(description)
-    model_class = _model_class(content["model"], description)
-    model = model_class(**{**content["hyper_parameters"], **arguments})
+    model: Any = model_class(content["model"], description)(**{**content["hyper_parameters"], **arguments})
     checkpoint = {**content, "state_dict": _read_tensors(description.with_suffix(".safetensors"))}
     model.on_load_checkpoint(checkpoint)
     model.load_state_dict(checkpoint["state_dict"])
@@ -104,14 +105,28 @@ def _read_tensors(file: Path) -> dict[str, Any]:
         raise ValueError(msg) from error
 
 
-def _model_class(name: str, file: Path) -> Any:
-    """Return a model class of the plugin by its name."""
-    from anomalib_mediclip.registration import VISIBLE
+def model_class(name: str, file: Path) -> type[AnomalibModule]:
+    """Return the class of a model by its name.
 
-    package, names = VISIBLE["anomalib.models"]
-    if name not in names:
-        msg = f"{file} describes a {name!r}; this version of anomalib-mediclip has {', '.join(names)}."
+    Args:
+        name (str): Name of the class: one of this plugin's, or of any other subclass that has been imported.
+        file (Path): File that names it, for the message.
+
+    Returns:
+        type[AnomalibModule]: Class.
+
+    Raises:
+        ValueError: If there is no such class.
+    """
+    imported = {model.__name__: model for model in _subclasses(AnomalibModule)}
+    if name in imported:
+        return imported[name]
+    if name not in anomalib_mediclip.__all__:
+        msg = f"{file} describes a {name!r}; anomalib-mediclip {anomalib_mediclip.__version__} has no such model."
         raise ValueError(msg)
-    from importlib import import_module
+    return getattr(anomalib_mediclip, name)
 
-    return getattr(import_module(package), name)
+
+def _subclasses(base: type[AnomalibModule]) -> list[type[AnomalibModule]]:
+    """Return all subclasses, direct and indirect."""
+    return [found for child in base.__subclasses__() for found in (child, *_subclasses(child))]

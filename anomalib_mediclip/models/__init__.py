@@ -3,11 +3,13 @@
 
 """Models of the plugin; importing this package makes them visible to anomalib."""
 
+from anomalib_mediclip.host import engine
+from anomalib_mediclip.host.names import allow_models_of, show_in
 from anomalib_mediclip.models.mediclip import MediCLIP, MediCLIPModel
 from anomalib_mediclip.models.simplenet import SimpleNet, SimpleNetModel
-from anomalib_mediclip.registration import register
 
 __all__ = ["MediCLIP", "MediCLIPModel", "SimpleNet", "SimpleNetModel"]
 
-register("anomalib.models")
-register("anomalib.engine")
+show_in("anomalib.models", MediCLIP, SimpleNet)
+allow_models_of("anomalib_mediclip", "anomalib_mediclip.models")
+engine.install()  # for those who import the plugin first, with the import hook switched off

@@ -223,7 +223,7 @@ class FewShotModule(PredictionHooks, RecordHooks, ExportHooks, EncoderPrecision)
         return {"num_sanity_val_steps": 0}
 
     def default_trainer_arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return trainer arguments that hold unless the user gives others; see :mod:`anomalib_mediclip.registration`.
+        """Return trainer arguments that hold unless the user gives others; see :mod:`anomalib_mediclip.host.engine`.
 
         Args:
             given (Mapping[str, Any]): The user's trainer arguments.

@@ -7,7 +7,7 @@ import pytest
 import torch
 from anomalib.callbacks import ModelCheckpoint
 
-from anomalib_mediclip.models import periodic_checkpoint
+from anomalib_mediclip.host import periodic_checkpoint
 from tests.integration.test_training import checkpoint_of, engine, sample_datamodule, tiny_model
 
 

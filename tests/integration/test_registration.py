@@ -61,7 +61,9 @@ print(anomalib.models.MediCLIP.__name__, anomalib.data.BrainMRI.__name__, Engine
 
 
 def test_interpreters_without_anomalib_import_nothing_heavy() -> None:
-    code = "import sys; print('anomalib_mediclip.autoload' in sys.modules, *[m for m in sys.modules if m in {names}])"
+    code = (
+        "import sys; print('anomalib_mediclip.host.autoload' in sys.modules, *[m for m in sys.modules if m in {names}])"
+    )
     result = python(code.replace("{names}", "('torch', 'numpy', 'anomalib', 'typing', 'importlib.util')"))
     before = python("import sys; print(*[m for m in sys.modules if m in ('typing', 'importlib.util')])", PYTHONPATH="")
     assert result.stdout.split()[0] == "True"
@@ -78,7 +80,7 @@ def test_can_be_switched_off_and_full_class_path_still_works() -> None:
 
 def test_a_broken_plugin_warns_and_leaves_anomalib_alone() -> None:
     code = (
-        "import sys; sys.modules['anomalib_mediclip.registration'] = None; import anomalib.models; "
+        "import sys; sys.modules['anomalib_mediclip.models'] = None; import anomalib.models; "
         "print(anomalib.models.Padim.__name__)"
     )
     result = python(code)

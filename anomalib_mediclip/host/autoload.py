@@ -5,11 +5,12 @@
 
 anomalib 2.7 has no plugin mechanism: short names such as ``--model MediCLIP`` resolve only among classes that are
 already imported. The distribution therefore installs ``anomalib_mediclip_autoload.pth``, which imports this module
-when Python starts. It puts a finder on ``sys.meta_path`` that waits for the modules of anomalib named in ``HOSTS`` to
-be imported and then hands over to :mod:`anomalib_mediclip.registration`. Only modules that every interpreter has
-already loaded are imported here, so that a process that never imports anomalib pays well under a millisecond.
+when Python starts. The hook waits until a module of anomalib named in ``HOSTS`` has been imported. It then imports the
+module of the plugin that belongs to it, and calls its function ``install`` if it has one. Only modules that every
+interpreter has already loaded are imported here, so a process that never imports anomalib pays well under a
+millisecond.
 
-Set ``ANOMALIB_MEDICLIP_AUTOLOAD=0`` to switch it off.
+Set ``ANOMALIB_MEDICLIP_AUTOLOAD=0`` to switch the hook off.
 """
 
 import os
@@ -21,17 +22,24 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-HOSTS = ("anomalib.data", "anomalib.models", "anomalib.engine", "anomalib.cli", "anomalib.cli.pipelines")
+# module of anomalib -> module of the plugin that installs itself there
+HOSTS = {
+    "anomalib.data": "anomalib_mediclip.data",
+    "anomalib.models": "anomalib_mediclip.models",
+    "anomalib.engine": "anomalib_mediclip.host.engine",
+    "anomalib.cli": "anomalib_mediclip.host.predict_command",
+    "anomalib.cli.pipelines": "anomalib_mediclip.benchmark",
+}
 
 
 class AnomalibFinder:
-    """Meta path finder that registers the plugin once a host module of anomalib has been executed."""
+    """Meta path finder that imports a module of the plugin once its host module has been executed."""
 
     def __init__(self) -> None:
         self._searching = False
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> "ModuleSpec | None":  # noqa: ARG002
-        """Let the other finders locate a host module, and have it run the registration after its own code."""
+        """Let the other finders locate a host module, and wrap its loader."""
         if fullname not in HOSTS or self._searching:
             return None
         from importlib.util import find_spec
@@ -42,37 +50,32 @@ class AnomalibFinder:
         finally:
             self._searching = False
         if spec is not None and spec.loader is not None:
-            spec.loader.exec_module = _registering(spec.loader.exec_module, fullname)  # type: ignore
+            spec.loader.exec_module = _installing(spec.loader.exec_module, fullname)  # type: ignore
         return spec
 
 
-def _registering(exec_module: "Callable[[ModuleType], None]", host: str) -> "Callable[[ModuleType], None]":
-    """Wrap a loader's ``exec_module`` so that the plugin registers itself in the module it has just executed.
+def _installing(exec_module: "Callable[[ModuleType], None]", host: str) -> "Callable[[ModuleType], None]":
+    """Wrap a loader's ``exec_module`` so that the plugin is installed in the module it has just executed."""
 
-    What anomalib and timm announce to their own developers while they are imported is kept from the user.
-    """
+    def exec_and_install(module: "ModuleType") -> None:
+        exec_module(module)
+        install_in(host)
 
-    def exec_and_register(module: "ModuleType") -> None:
-        import warnings
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            exec_module(module)
-        register(host)
-
-    return exec_and_register
+    return exec_and_install
 
 
-def register(host: str) -> None:
-    """Register the plugin in a host module of anomalib; on failure warn with the reason and leave anomalib alone.
+def install_in(host: str) -> None:
+    """Install the plugin in a module of anomalib; on failure warn with the reason and leave anomalib alone.
 
     Args:
-        host (str): One of ``HOSTS``, already imported.
+        host (str): Key of ``HOSTS``, already imported.
     """
     try:
-        from anomalib_mediclip import registration
+        from importlib import import_module
 
-        registration.register(host)
+        plugin = import_module(HOSTS[host])
+        if hasattr(plugin, "install"):
+            plugin.install()
     except Exception as error:  # whatever breaks in the plugin must not break anomalib
         import warnings
 
@@ -83,7 +86,7 @@ def register(host: str) -> None:
         warnings.warn(msg, RuntimeWarning, stacklevel=2)
 
 
-def install() -> None:
+def add_finder() -> None:
     """Put the finder first on ``sys.meta_path``, once, unless ``ANOMALIB_MEDICLIP_AUTOLOAD`` is ``0``."""
     if os.environ.get("ANOMALIB_MEDICLIP_AUTOLOAD", "1") == "0":
         return
@@ -91,4 +94,4 @@ def install() -> None:
         sys.meta_path.insert(0, AnomalibFinder())  # type: ignore[arg-type]
 
 
-install()
+add_finder()
