@@ -20,8 +20,9 @@ from tqdm import tqdm
 from anomalib_mediclip.benchmark import baseline
 from anomalib_mediclip.benchmark.instances import build_datamodule
 from anomalib_mediclip.benchmark.isolation import run_isolated
-from anomalib_mediclip.benchmark.measurement import measure, versions
+from anomalib_mediclip.benchmark.measurement import PACKAGES, measure
 from anomalib_mediclip.benchmark.results import COLUMNS, write_results
+from anomalib_mediclip.versions import versions_in_words
 
 LOG = "benchmark.log"
 
@@ -96,7 +97,7 @@ class FewShotJob(Job):
             row |= run_isolated(self.measure, task_id or 0, log=self.folder / LOG)
         except Exception as error:  # one broken job must not stop the others
             row["error"] = " ".join(f"{type(error).__name__}: {error}".split())
-        self._write({**dict.fromkeys(COLUMNS), "versions": versions(), **row})
+        self._write({**dict.fromkeys(COLUMNS), "versions": versions_in_words(PACKAGES), **row})
         tqdm.write(f"{self.data_name}: {self.title}: {_summary(row)} ({time.perf_counter() - start:.0f} s)")
         sys.stdout.flush()
         return self.position, self.record

@@ -6,8 +6,6 @@
 import statistics
 import sys
 import time
-from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -126,19 +124,3 @@ def latency(model: AnomalibModule, datamodule: FewShotDataModule, device: torch.
         model(image).anomaly_map.cpu()  # copied back: a GPU works on after the call has returned
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds[min(WARM_UP, len(seconds) - 1) :])
-
-
-def versions(packages: Sequence[str] = PACKAGES) -> str:
-    """Return the versions of what figures depend on, as ``name version`` separated by semicolons.
-
-    Args:
-        packages (Sequence[str], optional): Names of distributions. Defaults to those of the benchmark.
-    """
-
-    def installed(name: str) -> str:
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            return "not installed"
-
-    return "; ".join(f"{name} {installed(name)}" for name in packages)

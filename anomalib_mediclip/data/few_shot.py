@@ -23,7 +23,7 @@ from anomalib_mediclip.data.dataset import MedicalDataset, SyntheticValidationDa
 from anomalib_mediclip.data.duplicates import warn_of_duplicates
 from anomalib_mediclip.data.release import has_release, read_release
 from anomalib_mediclip.data.samples import LISTED_IN_ERRORS, Sample, to_dataframe
-from anomalib_mediclip.synthesis.checks import check_not_negative
+from anomalib_mediclip.synthesis.arguments import check_not_negative
 
 logger = logging.getLogger(__name__)
 

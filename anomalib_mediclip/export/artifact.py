@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 import anomalib_mediclip
-from anomalib_mediclip.export.record import installed_versions
+from anomalib_mediclip.versions import installed_versions
 
 FORMAT = 1
 
@@ -127,6 +127,6 @@ def model_class(name: str, file: Path) -> type[AnomalibModule]:
     return getattr(anomalib_mediclip, name)
 
 
-def _subclasses(base: type[AnomalibModule]) -> list[type[AnomalibModule]]:
+def _subclasses(base: type) -> list[type]:
     """Return all subclasses, direct and indirect."""
     return [found for child in base.__subclasses__() for found in (child, *_subclasses(child))]

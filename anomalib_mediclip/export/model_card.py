@@ -10,7 +10,7 @@ from typing import Any
 
 from anomalib.post_processing import PostProcessor
 
-from anomalib_mediclip.export.record import EXPORT_PACKAGES, installed_versions
+from anomalib_mediclip.versions import EXPORT_PACKAGES, installed_versions
 
 logger = logging.getLogger(__name__)
 

@@ -3,34 +3,10 @@
 
 """What is remembered of a training, in its checkpoint and beside it, as plain data."""
 
-import contextlib
 import hashlib
 import json
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-from anomalib_mediclip import __version__
-
-PACKAGES = ("anomalib", "lightning", "torch", "torchvision", "timm", "open_clip_torch")
-EXPORT_PACKAGES = (*PACKAGES, "onnx", "onnxscript", "openvino", "nncf")
-
-
-def installed_versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
-    """Return the versions of Python, of this plugin and of packages that are installed.
-
-    Args:
-        packages (tuple[str, ...], optional): Names of distributions. Defaults to those that training depends on.
-
-    Returns:
-        dict[str, str]: Versions by name.
-    """
-    versions = {"python": platform.python_version(), "anomalib-mediclip": __version__}
-    for package in packages:
-        with contextlib.suppress(PackageNotFoundError):
-            versions[package] = version(package)
-    return versions
 
 
 def metrics_file(checkpoint: Path | str) -> Path:

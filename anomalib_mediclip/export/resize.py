@@ -17,7 +17,7 @@ from anomalib.pre_processing.utils.transform import get_exportable_transform
 from torch import nn
 from torchvision.transforms.v2 import Compose, InterpolationMode, Resize, Transform
 
-from anomalib_mediclip.export.inference import check_images
+from anomalib_mediclip.io.array import check_images
 
 
 class AntialiasedResize(nn.Module):

@@ -33,7 +33,7 @@ from anomalib_mediclip.export.quantization import (
     quantize_accurately,
     support_images,
 )
-from anomalib_mediclip.models.quiet import quiet
+from anomalib_mediclip.quiet import quiet
 from anomalib_mediclip.synthesis import MedicalAnomalyGenerator
 
 if TYPE_CHECKING:  # what it is mixed into

@@ -21,7 +21,7 @@ import timm
 import torch
 from torch import nn
 
-from anomalib_mediclip.models.quiet import quiet
+from anomalib_mediclip.quiet import quiet
 
 logger = logging.getLogger(__name__)
 

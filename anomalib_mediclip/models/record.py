@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.trainer.states import TrainerFn
 
-from anomalib_mediclip.export.record import installed_versions, read_metrics, write_metrics
+from anomalib_mediclip.export.record import read_metrics, write_metrics
+from anomalib_mediclip.versions import installed_versions
 
 if TYPE_CHECKING:  # what it is mixed into
     from anomalib.models.components import AnomalibModule as Host

@@ -19,7 +19,7 @@ import torch
 from torchvision.transforms import v2
 
 from anomalib_mediclip.synthesis import cut_paste, intensity, source
-from anomalib_mediclip.synthesis.checks import (
+from anomalib_mediclip.synthesis.arguments import (
     check_choice,
     check_image,
     check_names,

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from anomalib_mediclip.benchmark.measurement import versions
+from anomalib_mediclip.versions import versions_in_words
 
 PACKAGES = ("anomalib-mediclip", "anomalib", "torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf")
 # column of the CSV -> heading and number format of the page
@@ -58,7 +58,8 @@ def write_tables(rows: Sequence[dict[str, Any]], title: str, folder: Path) -> Pa
     machine = f"CPU with {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
     path = folder / "parity.md"
     path.write_text(
-        f"# Parity report\n\n{title}. {machine}. {versions(PACKAGES)}.\n\n{table}\n\n{EXPLANATION}\n", encoding="utf-8"
+        f"# Parity report\n\n{title}. {machine}. {versions_in_words(PACKAGES)}.\n\n{table}\n\n{EXPLANATION}\n",
+        encoding="utf-8",
     )
     return path
 

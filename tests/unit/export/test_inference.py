@@ -11,7 +11,8 @@ import torch
 
 from anomalib_mediclip import MediCLIP
 from anomalib_mediclip.export import ExportedModel, inference
-from anomalib_mediclip.export.inference import MAX_PIXELS, check_images, require
+from anomalib_mediclip.export.inference import require
+from anomalib_mediclip.io.array import MAX_PIXELS, check_images
 
 GOOD = np.random.default_rng(0).random((2, 3, 40, 50), dtype=np.float32)
 
