@@ -16,7 +16,7 @@ import torch
 from reference import LARGE, ReferenceModel, alternate, describe_machine, seconds_of
 from torch.utils.flop_counter import FlopCounterMode
 
-from anomalib_mediclip.models.bfloat16 import Bfloat16Towers
+from anomalib_mediclip.encoders.bfloat16 import Bfloat16Towers
 from anomalib_mediclip.models.mediclip import MediCLIPModel
 
 

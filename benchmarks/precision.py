@@ -23,8 +23,8 @@ from scipy.stats import spearmanr
 from tqdm import tqdm
 
 from anomalib_mediclip import BUSI, MediCLIP
+from anomalib_mediclip.encoders.bfloat16 import Bfloat16Towers
 from anomalib_mediclip.evaluation.auroc import exact_auroc
-from anomalib_mediclip.models.bfloat16 import Bfloat16Towers
 
 BATCH_SIZE = 8
 

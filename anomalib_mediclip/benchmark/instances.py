@@ -13,7 +13,7 @@ from anomalib.models.components import AnomalibModule
 from jsonargparse import ArgumentError, ArgumentParser
 
 from anomalib_mediclip.data import FewShotDataModule
-from anomalib_mediclip.models.pretrained import lite_weights_overlay
+from anomalib_mediclip.encoders.weights import lite_weights_overlay
 
 # the benchmark takes what the model itself predicts, and writes its own results
 BARE = {"post_processor": False, "evaluator": False, "visualizer": False}

@@ -127,6 +127,6 @@ def model_class(name: str, file: Path) -> type[AnomalibModule]:
     return getattr(anomalib_mediclip, name)
 
 
-def _subclasses(base: type) -> list[type]:
+def _subclasses(base: Any) -> list[Any]:
     """Return all subclasses, direct and indirect."""
     return [found for child in base.__subclasses__() for found in (child, *_subclasses(child))]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.plugins.precision import HalfPrecision, Precision
 
-from anomalib_mediclip.models.bfloat16 import Bfloat16Towers
+from anomalib_mediclip.encoders.bfloat16 import Bfloat16Towers
 
 logger = logging.getLogger(__name__)
 

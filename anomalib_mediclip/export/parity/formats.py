@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from anomalib.deploy import CompressionType, ExportType
 
+from anomalib_mediclip.encoders.bfloat16 import Bfloat16Towers
 from anomalib_mediclip.export.inference import ExportedModel
-from anomalib_mediclip.models.bfloat16 import Bfloat16Towers
 
 FIELDS = ("anomaly_map", "pred_score", "pred_label")  # those that are compared
 FormatName = Literal[

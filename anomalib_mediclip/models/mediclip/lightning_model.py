@@ -21,15 +21,15 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Resize
 
+from anomalib_mediclip.encoders.bfloat16 import computing_device, native_bfloat16
+from anomalib_mediclip.encoders.weights import TIMM_PREFIX
 from anomalib_mediclip.io import relative_names
-from anomalib_mediclip.models.bfloat16 import computing_device, native_bfloat16
 from anomalib_mediclip.models.few_shot import FewShotModule
 from anomalib_mediclip.models.mediclip.anomaly_map import Aggregation
 from anomalib_mediclip.models.mediclip.loss import MediCLIPLoss
 from anomalib_mediclip.models.mediclip.prompting import ABNORMAL_TOKENS, NORMAL_TOKENS, PromptType
 from anomalib_mediclip.models.mediclip.support_features import SupportFeatures
 from anomalib_mediclip.models.mediclip.torch_model import AdapterType, MediCLIPModel
-from anomalib_mediclip.models.pretrained import TIMM_PREFIX
 from anomalib_mediclip.synthesis import MedicalAnomalyGenerator, SynthesisOptions
 
 MAX_SOURCES = 512  # support images kept in memory for CutPaste to cut from

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from anomalib_mediclip.models.vision_encoder import VisionEncoder
+from anomalib_mediclip.encoders.vision_encoder import VisionEncoder
 
 MAX_IMAGES = 64  # of 3 MB each with ViT-L/14
 

@@ -19,6 +19,10 @@ import torch
 from anomalib.data import InferenceBatch
 from torch import nn
 
+from anomalib_mediclip.encoders.clip_encoder import ClipVisionEncoder
+from anomalib_mediclip.encoders.timm_encoder import TimmVisionEncoder
+from anomalib_mediclip.encoders.weights import TIMM_PREFIX, create_clip, weights_hash
+from anomalib_mediclip.models.mediclip.adapter import ChannelPooling, VisualAdapter
 from anomalib_mediclip.models.mediclip.anomaly_map import Aggregation, AnomalyMapGenerator
 from anomalib_mediclip.models.mediclip.prompting import (
     ABNORMAL_TOKENS,
@@ -29,13 +33,6 @@ from anomalib_mediclip.models.mediclip.prompting import (
     Prototypes,
 )
 from anomalib_mediclip.models.mediclip.text_encoder import TextEncoder
-from anomalib_mediclip.models.mediclip.vision_encoder import (
-    ChannelPooling,
-    ClipVisionEncoder,
-    VisualAdapter,
-)
-from anomalib_mediclip.models.pretrained import TIMM_PREFIX, create_clip, weights_hash
-from anomalib_mediclip.models.vision_encoder import TimmVisionEncoder
 
 AdapterType = Literal["linear", "none"]
 
@@ -175,7 +172,7 @@ class MediCLIPModel(nn.Module):
         return [self.vision_encoder.tower, *([text_encoder.transformer] if text_encoder else [])]
 
     def _hash_encoder(self) -> str:
-        """Hash the weights of the frozen encoders; see :func:`anomalib_mediclip.models.pretrained.weights_hash`."""
+        """Hash the weights of the frozen encoders; see :func:`anomalib_mediclip.encoders.weights.weights_hash`."""
         text_encoder = getattr(self.prompts, "text_encoder", None)
         return weights_hash(nn.ModuleList([self.vision_encoder, *([text_encoder] if text_encoder else [])]))
 

@@ -17,9 +17,9 @@ from anomalib.data import InferenceBatch
 from torch import nn
 from torch.nn import functional
 
-from anomalib_mediclip.models.pretrained import weights_hash
+from anomalib_mediclip.encoders.timm_encoder import TimmVisionEncoder
+from anomalib_mediclip.encoders.weights import weights_hash
 from anomalib_mediclip.models.simplenet.anomaly_map import AnomalyMapGenerator
-from anomalib_mediclip.models.vision_encoder import TimmVisionEncoder
 
 NEIGHBOURHOOD = 3  # patches
 HIDDEN_WIDTH = 1024  # of the discriminator; official code

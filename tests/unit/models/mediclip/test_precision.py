@@ -11,8 +11,8 @@ import torch
 from anomalib.engine import Engine
 
 from anomalib_mediclip import MedicalFolder, MediCLIP
-from anomalib_mediclip.models import bfloat16
-from anomalib_mediclip.models.bfloat16 import Bfloat16Towers
+from anomalib_mediclip.encoders import bfloat16
+from anomalib_mediclip.encoders.bfloat16 import Bfloat16Towers
 from anomalib_mediclip.models.mediclip import lightning_model
 from tests.helpers.official import IMAGE_SIZE, LAYERS, OfficialRun
 

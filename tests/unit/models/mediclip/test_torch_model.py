@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from anomalib_mediclip import MediCLIPModel
-from anomalib_mediclip.models.mediclip.vision_encoder import ChannelPooling
+from anomalib_mediclip.models.mediclip.adapter import ChannelPooling
 from tests.helpers.official import IMAGE_SIZE, LAYERS, OfficialRun
 
 LITE = {"encoder": "timm/tf_efficientnet_lite0.in1k", "weights": None, "layers": [3, 4, 5], "prompt": "prototype"}
@@ -85,7 +85,7 @@ def test_openai_weights_get_quick_gelu_whatever_the_architecture_name(monkeypatc
     """``ViT-L-14`` with OpenAI's weights must not be built with GELU: open_clip only warns."""
     import open_clip
 
-    from anomalib_mediclip.models.pretrained import create_clip
+    from anomalib_mediclip.encoders.weights import create_clip
 
     asked = {}
     monkeypatch.setattr(open_clip, "create_model", lambda *_, **options: asked.update(options) or torch.nn.Identity())

@@ -11,10 +11,10 @@ import torch
 from timm.layers import Conv2dSame
 from torch import nn
 
+from anomalib_mediclip.encoders.folding import HalvingConv2d, fold
+from anomalib_mediclip.encoders.timm_encoder import TimmVisionEncoder
+from anomalib_mediclip.encoders.weights import freeze, weights_hash
 from anomalib_mediclip.models import MediCLIPModel, SimpleNetModel
-from anomalib_mediclip.models.folding import HalvingConv2d, fold
-from anomalib_mediclip.models.pretrained import freeze, weights_hash
-from anomalib_mediclip.models.vision_encoder import TimmVisionEncoder
 
 LITE = "timm/tf_efficientnet_lite0.in1k"
 

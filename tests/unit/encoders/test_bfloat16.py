@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from anomalib_mediclip.models.bfloat16 import Bfloat16Towers, computing_device, native_bfloat16
+from anomalib_mediclip.encoders.bfloat16 import Bfloat16Towers, computing_device, native_bfloat16
 
 
 def module_of(*values: float) -> nn.Linear:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from anomalib_mediclip.models.pretrained import lite_weights_overlay
+from anomalib_mediclip.encoders.weights import lite_weights_overlay
 
 
 def test_writing_the_packaged_weights_leaves_the_global_generator_alone(
