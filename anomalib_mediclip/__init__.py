@@ -24,7 +24,7 @@ _PUBLIC = {
     "MediCLIPModel": "anomalib_mediclip.models",
     "MedicalAnomalyGenerator": "anomalib_mediclip.synthesis",
     "MedicalFolder": "anomalib_mediclip.data",
-    "MedicalVisualizer": "anomalib_mediclip.visualization",
+    "MedicalVisualizer": "anomalib_mediclip.prediction.pictures",
     "SimpleNet": "anomalib_mediclip.models",
     "SimpleNetModel": "anomalib_mediclip.models",
 }

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import yaml
 
-from anomalib_mediclip.benchmark.baseline import NAME as BASELINE
+from anomalib_mediclip.benchmark.mean_brightness import NAME as BASELINE
 
 DEVICES = ("auto", "cpu", "cuda")
 SECTION = "few_shot_benchmark"

@@ -17,8 +17,8 @@ import torch
 from anomalib.pipelines.components.base import Job
 from tqdm import tqdm
 
-from anomalib_mediclip.benchmark import baseline
-from anomalib_mediclip.benchmark.instances import build_datamodule
+from anomalib_mediclip.benchmark import mean_brightness as baseline
+from anomalib_mediclip.benchmark.factory import build_datamodule
 from anomalib_mediclip.benchmark.isolation import run_isolated
 from anomalib_mediclip.benchmark.measurement import PACKAGES, measure
 from anomalib_mediclip.benchmark.results import COLUMNS, write_results

@@ -15,8 +15,8 @@ from anomalib.engine import Engine
 from anomalib.models.components import AnomalibModule
 from lightning import seed_everything
 
-from anomalib_mediclip.benchmark.instances import build_model
-from anomalib_mediclip.benchmark.predictions import RawPredictions
+from anomalib_mediclip.benchmark.factory import build_model
+from anomalib_mediclip.benchmark.raw_predictions import RawPredictions
 from anomalib_mediclip.data import FewShotDataModule
 
 MEGABYTE = 1024**2

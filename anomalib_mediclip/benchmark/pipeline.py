@@ -15,9 +15,9 @@ from anomalib.pipelines.components.runners import ParallelRunner, SerialRunner
 from jsonargparse import ArgumentParser, Namespace
 from tqdm import tqdm
 
-from anomalib_mediclip.benchmark.baseline import NAME as BASELINE
 from anomalib_mediclip.benchmark.configuration import BenchmarkConfiguration, read_configuration
 from anomalib_mediclip.benchmark.job import LOG, FewShotJob
+from anomalib_mediclip.benchmark.mean_brightness import NAME as BASELINE
 from anomalib_mediclip.benchmark.report import write_report
 from anomalib_mediclip.benchmark.report.results import NOTE
 

@@ -6,10 +6,12 @@
 from anomalib_mediclip.data.brain_mri import BrainMRI
 from anomalib_mediclip.data.busi import BUSI
 from anomalib_mediclip.data.chexpert import CheXpert
-from anomalib_mediclip.data.dataset import MedicalDataset, SyntheticValidationDataset
-from anomalib_mediclip.data.few_shot import FewShotDataModule, SupportSampler, draw_support_set
+from anomalib_mediclip.data.datamodule import FewShotDataModule
+from anomalib_mediclip.data.dataset import MedicalDataset
 from anomalib_mediclip.data.medical_folder import MedicalFolder
 from anomalib_mediclip.data.samples import Sample
+from anomalib_mediclip.data.support_set import SupportSampler, draw_support_set
+from anomalib_mediclip.data.synthetic_validation import SyntheticValidationDataset
 from anomalib_mediclip.host.names import show_in
 
 __all__ = [

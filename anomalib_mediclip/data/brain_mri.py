@@ -6,7 +6,7 @@
 from pathlib import Path
 from typing import Any
 
-from anomalib_mediclip.data.few_shot import FewShotDataModule
+from anomalib_mediclip.data.datamodule import FewShotDataModule
 from anomalib_mediclip.data.samples import Sample
 from anomalib_mediclip.io import find_images
 

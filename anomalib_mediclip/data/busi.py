@@ -9,7 +9,7 @@ Al-Dhabyani, Gomaa, Khaled, Fahmy: Dataset of breast ultrasound images. Data in 
 from pathlib import Path
 from typing import Any
 
-from anomalib_mediclip.data.few_shot import FewShotDataModule
+from anomalib_mediclip.data.datamodule import FewShotDataModule
 from anomalib_mediclip.data.samples import Sample, pair_masks
 from anomalib_mediclip.io import find_images
 

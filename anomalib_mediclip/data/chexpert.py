@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
-from anomalib_mediclip.data.few_shot import FewShotDataModule
+from anomalib_mediclip.data.datamodule import FewShotDataModule
 from anomalib_mediclip.data.samples import Sample
 from anomalib_mediclip.io import natural_key
 

@@ -14,8 +14,8 @@ import yaml
 from anomalib.engine import Engine
 
 from anomalib_mediclip import MedicalFolder, MediCLIP
-from anomalib_mediclip.export.parity import write_parity_report
-from anomalib_mediclip.export.parity.__main__ import build_parser, main
+from anomalib_mediclip.parity import write_parity_report
+from anomalib_mediclip.parity.__main__ import build_parser, main
 from tests.conftest import REPOSITORY
 from tests.helpers.official import LAYERS, OfficialRun
 
@@ -39,7 +39,7 @@ def report(
     """Every format on eight images: the table, what was printed, and the folder."""
     folder = tmp_path_factory.mktemp("parity")
     few = ("--data.root", sample_data, "--number", 8, "--rounds", 1, "--output", "out")
-    command = [sys.executable, "-m", "anomalib_mediclip.export.parity", "--config", CONFIG, "--ckpt_path", checkpoint]
+    command = [sys.executable, "-m", "anomalib_mediclip.parity", "--config", CONFIG, "--ckpt_path", checkpoint]
     result = subprocess.run([*map(str, [*command, *few])], capture_output=True, text=True, cwd=folder, check=False)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     table = pd.read_csv(folder / "out" / "parity.csv")
@@ -99,7 +99,7 @@ def test_a_run_that_is_killed_leaves_what_it_had(checkpoint, sample_data, tmp_pa
     def kill(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("anomalib_mediclip.export.parity.formats.ExportedModel", kill)
+    monkeypatch.setattr("anomalib_mediclip.parity.formats.ExportedModel", kill)
     with pytest.raises(KeyboardInterrupt):
         write_parity_report(
             checkpoint, images=sample_data / "test", formats=["torch", "onnx"], number=2, rounds=1, output=tmp_path

@@ -20,7 +20,7 @@ from torchvision.transforms.v2 import CenterCrop, Compose, Resize
 
 from anomalib_mediclip import MedicalFolder, MediCLIP
 from anomalib_mediclip.io import read_image
-from anomalib_mediclip.prediction import PredictionDataset, prediction_loader
+from anomalib_mediclip.prediction.folder import PredictionDataset, prediction_loader
 from tests.conftest import REPOSITORY
 
 MODEL = {"encoder": "timm/resnet18", "layers": [2, 3], "prompt": "prototype", "image_size": (64, 64)}

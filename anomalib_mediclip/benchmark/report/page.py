@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup
 
 from anomalib_mediclip.benchmark.report import figures, tables
-from anomalib_mediclip.benchmark.report.checks import find_contradictions
+from anomalib_mediclip.benchmark.report.contradictions import find_contradictions
 from anomalib_mediclip.benchmark.report.heat_maps import PERCENTILES, colour_scale, draw_grid
 from anomalib_mediclip.benchmark.report.results import METRICS, TRIVIAL, Results, iterate, read_published, read_results
 from anomalib_mediclip.benchmark.report.significance import CONFIDENCE, REPLICATES, compare_models

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from anomalib_mediclip.benchmark.baseline import NAME as TRIVIAL
+from anomalib_mediclip.benchmark.mean_brightness import NAME as TRIVIAL
 from anomalib_mediclip.benchmark.results import COLUMNS
 
 METRICS = {"image_auroc": "Image-AUROC", "pixel_auroc": "Pixel-AUROC", "aupro": "AUPRO", "image_aupr": "Image AUPR"}

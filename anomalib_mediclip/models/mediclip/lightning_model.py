@@ -24,7 +24,7 @@ from torchvision.transforms.v2 import Resize
 from anomalib_mediclip.encoders.bfloat16 import computing_device, native_bfloat16
 from anomalib_mediclip.encoders.weights import TIMM_PREFIX
 from anomalib_mediclip.io import relative_names
-from anomalib_mediclip.models.few_shot import FewShotModule
+from anomalib_mediclip.models.components.few_shot_module import FewShotModule
 from anomalib_mediclip.models.mediclip.anomaly_map import Aggregation
 from anomalib_mediclip.models.mediclip.loss import MediCLIPLoss
 from anomalib_mediclip.models.mediclip.prompting import ABNORMAL_TOKENS, NORMAL_TOKENS, PromptType

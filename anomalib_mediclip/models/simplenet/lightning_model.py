@@ -20,7 +20,7 @@ from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from anomalib_mediclip.evaluation import CalibrationPostProcessor, LogitCalibrationPostProcessor
-from anomalib_mediclip.models.few_shot import FewShotModule
+from anomalib_mediclip.models.components.few_shot_module import FewShotModule
 from anomalib_mediclip.models.simplenet.loss import SimpleNetLoss
 from anomalib_mediclip.models.simplenet.torch_model import SimpleNetModel
 

@@ -1,0 +1,246 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Few-shot training: the draw of the support set, its order in each epoch, and the base of all datamodules."""
+
+import hashlib
+import logging
+import os
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from anomalib import TaskType
+from anomalib.data import AnomalibDataModule, AnomalibDataset
+from anomalib.data.utils import TestSplitMode, ValSplitMode
+from lightning.pytorch.trainer.states import TrainerFn
+from torch.utils.data import DataLoader
+from torchvision.transforms.v2 import Transform
+
+from anomalib_mediclip.data.authors_lists import has_release, read_release
+from anomalib_mediclip.data.dataset import MedicalDataset
+from anomalib_mediclip.data.duplicates import warn_of_duplicates
+from anomalib_mediclip.data.samples import LISTED_IN_ERRORS, Sample, to_dataframe
+from anomalib_mediclip.data.support_set import SupportSampler, draw_support_set
+from anomalib_mediclip.data.synthetic_validation import SyntheticValidationDataset
+from anomalib_mediclip.synthesis.arguments import check_not_negative
+
+logger = logging.getLogger(__name__)
+
+MAX_CACHED_IMAGES = 512  # 0.3 GB of images of 224 x 224 pixels
+MAX_IMAGES_WITHOUT_WORKERS = 64
+MAX_WORKERS = 4
+
+
+class FewShotDataModule(AnomalibDataModule):
+    """Base of the datamodules: k normal images to train on, a fixed test set, a synthetic validation set.
+
+    A subclass says which images its folder holds; whatever has the authors' lists (``samples/train.json`` and
+    ``samples/test.json``, see :mod:`anomalib_mediclip.data.authors_lists`) is read from those instead.
+
+    Args:
+        root (Path | str): Folder of the data set.
+        k_shot (int | None): Number of normal images to train on, drawn from the training pool; None takes all.
+            The paper has 4, 8, 16 and 32.
+        seed (int): Seed of the draw, of the order of the images and of the synthetic validation set.
+        train_batch_size (int): Images in a training batch; may exceed ``k_shot``.
+        eval_batch_size (int): Images in a validation, test or prediction batch.
+        num_workers (int | None): Processes that read images. None takes none for training and validation, whose images
+            stay in memory, and up to 4 for a test set of more than 64 images.
+        train_augmentations (Transform | None): Augmentations of the training images.
+        val_augmentations (Transform | None): Augmentations of the validation images, before anomalies are painted.
+        test_augmentations (Transform | None): Augmentations of the test images.
+        augmentations (Transform | None): Augmentations where no more specific ones are given.
+
+    Attributes:
+        support_set (list[Path]): Images drawn for training, in the order of the pool; known after ``setup``.
+        support_set_hash (str): SHA-256 over the bytes of these files one after the other, in hexadecimal.
+    """
+
+    expected_layout: ClassVar[str]
+    seed: int
+
+    def __init__(
+        self,
+        root: Path | str,
+        k_shot: int | None = 16,
+        seed: int = 0,
+        train_batch_size: int = 8,
+        eval_batch_size: int = 32,
+        num_workers: int | None = None,
+        train_augmentations: Transform | None = None,
+        val_augmentations: Transform | None = None,
+        test_augmentations: Transform | None = None,
+        augmentations: Transform | None = None,
+    ) -> None:
+        check_not_negative("seed", seed)
+        super().__init__(
+            train_batch_size=train_batch_size,
+            eval_batch_size=eval_batch_size,
+            num_workers=num_workers or 0,
+            train_augmentations=train_augmentations,
+            val_augmentations=val_augmentations,
+            test_augmentations=test_augmentations,
+            augmentations=augmentations,
+            test_split_mode=TestSplitMode.FROM_DIR,
+            val_split_mode=ValSplitMode.FROM_DIR,  # "_setup makes val_data"
+            seed=seed,
+        )
+        self.root = Path(root)
+        self.k_shot = k_shot
+        self.support_set: list[Path] = []
+        self.support_set_hash = ""
+        self._pool_size = 0
+        self._chooses_workers = num_workers is None
+
+    @abstractmethod
+    def read_layout(self) -> tuple[list[Sample], list[Sample]]:
+        """List the images of the data set.
+
+        Returns:
+            tuple[list[Sample], list[Sample]]: Training pool (normal images only) and test set, in natural order.
+        """
+
+    def setup(self, stage: str | None = None) -> None:
+        """Make the three sets; when a training starts, write the names of the support set beside its results.
+
+        Args:
+            stage (str | None): Stage of the trainer.
+        """
+        super().setup(stage)
+        if stage == TrainerFn.FITTING and self.trainer is not None and self.trainer.is_global_zero:
+            self._write_support_set(Path(self.trainer.default_root_dir))
+
+    def describe(self) -> dict[str, str | int]:
+        """Describe what is trained on, in plain data, for the records of a training.
+
+        Returns:
+            dict[str, str | int]: ``data_set``, ``k_shot``, ``seed``, ``pool_size`` and ``support_set_hash``.
+        """
+        return {
+            "data_set": self.name,
+            "k_shot": len(self.support_set),
+            "seed": self.seed,
+            "pool_size": self._pool_size,
+            "support_set_hash": self.support_set_hash,
+        }
+
+    def state_dict(self) -> dict[str, str]:
+        """Return what a checkpoint keeps of the data: by what the support set is recognised."""
+        return {"support_set_hash": self.support_set_hash}
+
+    def load_state_dict(self, state_dict: dict[str, str]) -> None:
+        """Warn if a run is resumed with another support set than it was started with.
+
+        Args:
+            state_dict (dict[str, str]): What :meth:`state_dict` returned.
+        """
+        resumes = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
+        if resumes and state_dict["support_set_hash"] != self.support_set_hash:
+            logger.warning(
+                "the run is resumed with another support set than it was started with: give the data.root, data.k_shot "
+                "(now %s) and data.seed (now %d) of its support_set.txt",
+                self.k_shot,
+                self.seed,
+            )
+
+    def _setup(self, _stage: str | None = None) -> None:
+        if self.support_set:
+            return
+        pool, test = self._read_samples()
+        support = [pool[index] for index in draw_support_set(len(pool), self.k_shot, self.seed)]
+        task = TaskType.SEGMENTATION if any(sample.masks for sample in test) else TaskType.CLASSIFICATION
+        self.train_data = MedicalDataset(to_dataframe(support, "train", task), cache=len(support) <= MAX_CACHED_IMAGES)
+        self.val_data = SyntheticValidationDataset(self.train_data, seed=self.seed)
+        self.test_data = MedicalDataset(to_dataframe(test, "test", task))
+        self._pool_size = len(pool)
+        self._describe_support_set([sample.image for sample in support])
+        warn_of_duplicates(self.support_set, [sample.image for sample in test])
+
+    def _create_test_split(self) -> None:
+        """Leave the sets alone: anomalib would move training images into a test set without normal ones."""
+
+    def _read_samples(self) -> tuple[list[Sample], list[Sample]]:
+        """List the images, from the authors' lists if they are there."""
+        if not self.root.is_dir():
+            msg = (
+                f"no folder {self.root} (absolute: {self.root.resolve()}): set data.root to the folder of {self.name}, "
+                f"which holds {self.expected_layout}; datasets/README.md tells where to get it"
+            )
+            raise FileNotFoundError(msg)
+        return read_release(self.root) if has_release(self.root) else self.read_layout()
+
+    def _find_layout(self, names: Sequence[str], nested: str) -> Path:
+        """Return the folder, root or root/nested, that holds all the names."""
+        for folder in (self.root, self.root / nested):
+            if all((folder / name).exists() for name in names):
+                return folder
+        found = sorted(path.name for path in self.root.iterdir())
+        listed = ", ".join(found[:LISTED_IN_ERRORS]) + (", ..." if len(found) > LISTED_IN_ERRORS else "")
+        msg = f"{self.root} is not {self.name}: expected {self.expected_layout}, found {listed or 'an empty folder'}"
+        raise FileNotFoundError(msg)
+
+    def _describe_support_set(self, images: list[Path]) -> None:
+        """Publish and log the drawn images."""
+        digest = hashlib.sha256()
+        for image in images:
+            digest.update(image.read_bytes())
+        self.support_set, self.support_set_hash = images, digest.hexdigest()
+        drawn = f"{len(images)} of {self._pool_size} images: {', '.join(image.name for image in images)}"
+        logger.info("%s, seed %d: trains on %s", self.name, self.seed, drawn)
+
+    def _write_support_set(self, folder: Path) -> None:
+        """Write ``support_set.txt``: a header and one path relative to the root a line."""
+        header = (
+            f"# data set: {self.name}\n# k: {len(self.support_set)}\n# seed: {self.seed}\n"
+            f"# pool size: {self._pool_size}\n# SHA-256 over the images' bytes: {self.support_set_hash}\n"
+        )
+        paths = [Path(os.path.relpath(image, self.root)).as_posix() for image in self.support_set]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "support_set.txt").write_text(header + "\n".join(paths) + "\n", encoding="utf-8")
+
+    def train_dataloader(self) -> DataLoader:
+        """Return the loader of the support set, in an order that depends on the seed and the epoch only.
+
+        Returns:
+            DataLoader: Training loader.
+        """
+        sampler = SupportSampler(len(self.train_data), self.seed)
+        return self._make_loader(self.train_data, self.train_batch_size, self.num_workers, sampler)
+
+    def val_dataloader(self) -> DataLoader:
+        """Return the loader of the synthetic validation set.
+
+        Returns:
+            DataLoader: Validation loader.
+        """
+        return self._make_loader(self.val_data, self.eval_batch_size, self.num_workers)
+
+    def test_dataloader(self) -> DataLoader:
+        """Return the loader of the test set, which also serves for prediction.
+
+        Returns:
+            DataLoader: Test loader.
+        """
+        workers = self.num_workers
+        if self._chooses_workers and len(self.test_data) > MAX_IMAGES_WITHOUT_WORKERS:
+            workers = min(MAX_WORKERS, os.cpu_count() or 1)
+        return self._make_loader(self.test_data, self.eval_batch_size, workers)
+
+    def _make_loader(
+        self,
+        dataset: AnomalibDataset,
+        batch_size: int,
+        num_workers: int,
+        sampler: SupportSampler | None = None,
+    ) -> DataLoader:
+        """Return a loader; in the order of the data set unless there is a sampler."""
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0 and sampler is not None,
+            collate_fn=self.external_collate_fn or dataset.collate_fn,
+        )

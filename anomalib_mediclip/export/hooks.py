@@ -1,0 +1,218 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""How the models of the plugin are exported: anomalib's methods and command line, with other insides.
+
+anomalib exports resizing without antialiasing (see :mod:`anomalib_mediclip.models.components.pre_processing`). It
+quantises everything with settings for convolutions, and calibrates on whatever the validation loader gives.
+"""
+
+import contextlib
+import copy
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from anomalib import TaskType
+from anomalib.data import AnomalibDataModule
+from anomalib.deploy import CompressionType, ExportType
+from anomalib.models.components.base.export_mixin.utils import create_export_root
+from anomalib.post_processing import PostProcessor
+from torchmetrics import Metric
+
+from anomalib_mediclip.export.artifact import save_artifact
+from anomalib_mediclip.export.inference import require
+from anomalib_mediclip.export.model_card import write_model_card
+from anomalib_mediclip.export.quantization import (
+    calibration_images,
+    compress_weights,
+    painted_images,
+    quantize,
+    quantize_accurately,
+    support_images,
+)
+from anomalib_mediclip.quiet import quiet
+from anomalib_mediclip.synthesis import MedicalAnomalyGenerator
+
+if TYPE_CHECKING:  # what it is mixed into
+    from anomalib_mediclip.models.components.encoder_precision import EncoderPrecision as Host
+else:
+    Host = object
+
+logger = logging.getLogger(__name__)
+
+ONNX_OPSET = 18  # the first that the exporter needs no conversion for
+LARGE = 100_000_000  # parameters
+
+
+class ExportHooks(Host):
+    """Mixin for an ``AnomalibModule``, named before it and before :class:`EncoderPrecision` among the bases."""
+
+    training_record: dict[str, Any]
+
+    def to_torch(self, export_root: Path | str, model_file_name: str = "model") -> Path:
+        """Export as a pickle, as anomalib does, and beside it as safetensors and JSON.
+
+        Args:
+            export_root (Path | str): Folder to write to.
+            model_file_name (str, optional): Name of the files without extension. Defaults to ``"model"``.
+
+        Returns:
+            Path: The pickle.
+        """
+        without_prompts = getattr(self.model, "without_prompts", contextlib.nullcontext)
+        with self._exporting("PyTorch"):
+            with without_prompts():
+                path = super().to_torch(export_root, model_file_name)
+            save_artifact(self, path.parent, model_file_name)
+        write_model_card(self, path, "PyTorch, safetensors")
+        return path
+
+    def to_onnx(  # type: ignore[override]  # as anomalib declares it
+        self,
+        export_root: Path | str,
+        model_file_name: str = "model",
+        input_size: tuple[int, int] | None = None,
+        **kwargs: Any,
+    ) -> Path:
+        """Export to ONNX.
+
+        Args:
+            export_root (Path | str): Folder to write to.
+            model_file_name (str, optional): Name of the file without extension. Defaults to ``"model"``.
+            input_size (tuple[int, int] | None, optional): Fixed height and width of the input in pixels.
+                Defaults to ``None``: any size.
+            **kwargs (Any): Arguments of :func:`torch.onnx.export`.
+
+        Returns:
+            Path: The file.
+
+        Raises:
+            ModuleNotFoundError: If packages are missing; names the extra that brings them.
+        """
+        require("onnx", "onnxscript", purpose="The export to ONNX")
+        with self._exporting("ONNX"):
+            path = self._trace(export_root, model_file_name, input_size, kwargs)
+        write_model_card(self, path, "ONNX")
+        return path
+
+    def to_openvino(
+        self,
+        export_root: Path | str,
+        model_file_name: str = "model",
+        input_size: tuple[int, int] | None = None,
+        compression_type: CompressionType | None = None,
+        datamodule: AnomalibDataModule | None = None,
+        metric: Metric | None = None,
+        task: TaskType | None = None,
+        max_drop: float = 0.01,
+        ov_kwargs: dict[str, Any] | None = None,
+        onnx_kwargs: dict[str, Any] | None = None,
+    ) -> Path:
+        """Export to OpenVINO.
+
+        Args:
+            export_root (Path | str): Folder to write to.
+            model_file_name (str, optional): Name of the files without extension. Defaults to ``"model"``.
+            input_size (tuple[int, int] | None, optional): Fixed height and width of the input in pixels.
+                Defaults to ``None``: any size.
+            compression_type (CompressionType | None, optional): ``FP16``; ``INT8``, the weights of the encoder only;
+                ``INT8_PTQ``, the encoder quantised; ``INT8_ACQ``, the same with parts left in float until a metric
+                holds. Defaults to ``None``: float32.
+            datamodule (AnomalibDataModule | None, optional): Data module as in training, for ``INT8_PTQ`` and
+                ``INT8_ACQ``. Its support set is used, and no test image. Defaults to ``None``.
+            metric (Metric | None, optional): Metric that ``INT8_ACQ`` holds, on synthetic anomalies.
+                Defaults to ``None``: F1 of the images, as in anomalib.
+            task (TaskType | None, optional): Not used. Defaults to ``None``.
+            max_drop (float, optional): By how much ``INT8_ACQ`` may lower the metric. Defaults to ``0.01``.
+            ov_kwargs (dict[str, Any] | None, optional): Arguments of ``openvino.convert_model``.
+                Defaults to ``None``.
+            onnx_kwargs (dict[str, Any] | None, optional): Arguments of :func:`torch.onnx.export`.
+                Defaults to ``None``.
+
+        Returns:
+            Path: The ``.xml`` file.
+
+        Raises:
+            ModuleNotFoundError: If packages are missing; names the extra that brings them.
+            ValueError: If there are no images to calibrate on.
+        """
+        floating = compression_type in (None, CompressionType.FP16)
+        require("onnx", "onnxscript", "openvino", *([] if floating else ["nncf"]), purpose="The export to OpenVINO")
+        if datamodule is None and compression_type in (CompressionType.INT8_PTQ, CompressionType.INT8_ACQ):
+            msg = f"{compression_type.name} needs images to calibrate on: give --data as in training."
+            raise ValueError(msg)
+        form = f"OpenVINO {compression_type.name if compression_type else 'FP32'}"
+        if not floating:
+            import nncf  # noqa: F401  # sets its own log level when it is first imported
+        import openvino
+
+        with self._exporting(form), TemporaryDirectory() as folder:
+            traced = self._trace(folder, model_file_name, input_size, dict(onnx_kwargs or {}))
+            graph = openvino.convert_model(traced, **(ov_kwargs or {}))
+            if not floating:
+                graph = self._compress_ov_model(graph, compression_type, datamodule, metric, task, max_drop)
+            path = create_export_root(export_root, ExportType.OPENVINO) / f"{model_file_name}.xml"
+            openvino.save_model(graph, path, compress_to_fp16=compression_type == CompressionType.FP16)
+        write_model_card(self, path, form)
+        return path
+
+    def _trace(self, root: Path | str, name: str, input_size: tuple[int, int] | None, options: dict[str, Any]) -> Path:
+        """Write the graph as ONNX, without a card."""
+        options.setdefault("opset_version", ONNX_OPSET)
+        return super().to_onnx(root, name, input_size, **options)
+
+    def _compress_ov_model(
+        self,
+        model: Any,
+        compression_type: CompressionType | None = None,
+        datamodule: AnomalibDataModule | None = None,
+        metric: Metric | None = None,
+        task: TaskType | None = None,
+        max_drop: float = 0.01,
+    ) -> Any:
+        """Bring the encoder of an OpenVINO model to INT8; see :mod:`anomalib_mediclip.export.quantization`."""
+        del task
+        if compression_type == CompressionType.INT8:
+            return compress_weights(model, self.model.FROZEN)
+        support = self._support_images(datamodule)
+        logger.info("Quantising on %d images of the support set and anomalies painted on them", len(support))
+        images = calibration_images(support, self._painter())
+        if compression_type == CompressionType.INT8_PTQ:
+            return quantize(model, images, self.model.FROZEN)
+        validation = painted_images(support, self._painter())
+        return quantize_accurately(model, images, self.model.FROZEN, validation, metric, max_drop)
+
+    def _support_images(self, datamodule: Any) -> list[Any]:
+        """Return the images of the support set, resized; warn if it is not the one of the training."""
+        datamodule.setup("fit")
+        trained = self.training_record.get("data", {}).get("support_set_hash")
+        if trained not in (None, getattr(datamodule, "support_set_hash", None)):
+            logger.warning(
+                "--data has another support set than the training had (%s): give data.root, k_shot and seed as then",
+                {key: value for key, value in self.training_record["data"].items() if key != "support_set_hash"},
+            )
+        return support_images(datamodule.train_data, getattr(self.pre_processor, "transform", None))
+
+    def _painter(self) -> MedicalAnomalyGenerator:
+        """Return a painter of anomalies: the model's own, if it has one."""
+        own = getattr(self, "anomaly_generator", None)
+        return copy.deepcopy(own) if own else MedicalAnomalyGenerator(seed=self.hparams["seed"])
+
+    @contextlib.contextmanager
+    def _exporting(self, form: str) -> Iterator[None]:
+        """Say what is going on, keep the developers' messages of libraries back, and have the encoder in float32."""
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        patience = "; this may take minutes" if parameters > LARGE else ""
+        logger.info("Exporting %s (%s) to %s%s", self.name, self.hparams["encoder"], form, patience)
+        processor = self.post_processor
+        if isinstance(processor, PostProcessor) and processor.image_threshold.isnan():
+            logger.warning(
+                "The model is not calibrated: its training did not reach the last epoch, or had no validation set. The "
+                "export will cut labels at 0.5 of uncalibrated probabilities. Resume the training with --ckpt_path, "
+                "or validate the model, and export again."
+            )
+        with quiet("onnx_ir", "onnxscript", "nncf", "torch.utils.cpp_extension"), self.float32_encoder():
+            yield

@@ -1,0 +1,4 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Prediction of folders: images read ahead, a table of results, and pictures."""

@@ -1,0 +1,116 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Large prediction jobs: a folder read ahead of the model, and a table of what was found.
+
+anomalib reads a folder one image at a time between two steps of the model, and ends at the first damaged file. Here
+worker processes decode, an unreadable file costs its own row only, and every batch is on disk before the next one runs.
+"""
+
+import logging
+import os
+from pathlib import Path
+
+import torch
+from anomalib.data import ImageBatch, ImageItem, PredictDataset
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2 import Resize, Transform
+from torchvision.transforms.v2.functional import resize
+
+from anomalib_mediclip.io import find_images, has_transparency, is_deep, read_image
+
+logger = logging.getLogger(__name__)
+
+BATCH_SIZE = 8  # 32 are no faster on a CPU, and take a quarter more memory
+MAX_WORKERS = 4
+MAX_IMAGES_WITHOUT_WORKERS = 64
+UNREADABLE = "unreadable"
+
+
+class PredictionDataset(Dataset):
+    """The images of a folder, at their full depth.
+
+    Args:
+        path (str | Path): Image, or folder that is searched recursively.
+        image_size (tuple[int, int]): Height and width in pixels that stand in for an unreadable image.
+        transform (Transform | None, optional): Applied to every image. Defaults to ``None``.
+
+    Raises:
+        FileNotFoundError: If there is no such file or folder.
+        ValueError: If the folder holds no image.
+    """
+
+    def __init__(self, path: str | Path, image_size: tuple[int, int], transform: Transform | None = None) -> None:
+        self.paths = [Path(path)] if Path(path).is_file() else find_images(path)
+        self.image_size = image_size
+        self.transform = transform
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> ImageItem:
+        """Return an image, or a black one and the reason in ``explanation``.
+
+        Args:
+            index (int): Position in ``paths``.
+
+        Returns:
+            ImageItem: Image of shape ``(3, H, W)``, float32 RGB in [0, 1]; its path; an empty ``explanation`` or
+                ``"unreadable: ..."``.
+        """
+        path, explanation = self.paths[index], ""
+        try:
+            image = read_image(path)
+        except (OSError, ValueError) as error:
+            image, explanation = torch.zeros(3, *self.image_size), f"{UNREADABLE}: {error}"
+        image = self.transform(image) if self.transform else image
+        return ImageItem(image=image, image_path=str(path), explanation=explanation)
+
+
+def is_unreadable(item: ImageItem) -> bool:
+    """Tell whether an item stands in for a file that could not be read.
+
+    Args:
+        item (ImageItem): Item of a :class:`PredictionDataset`, or any other.
+
+    Returns:
+        bool: True if there is nothing to be predicted.
+    """
+    return (item.explanation or "").startswith(f"{UNREADABLE}: ")
+
+
+def prediction_loader(path: str | Path, image_size: tuple[int, int], transform: Transform | None) -> DataLoader:
+    """Return a loader of a folder, with worker processes if the folder is large.
+
+    Images are resized while they are loaded, and batched, if that is all that the pre-processor does; otherwise they
+    come one at a time as they are.
+
+    Args:
+        path (str | Path): Image or folder.
+        image_size (tuple[int, int]): Height and width in pixels that the model expects.
+        transform (Transform | None): Transform of the model's pre-processor, which is applied again to what is loaded.
+
+    Returns:
+        DataLoader: Loader in natural order of the files.
+    """
+    resizes = isinstance(transform, Resize) and len(transform.size or ()) == 2  # height and width
+    dataset = PredictionDataset(path, image_size, transform if resizes else None)
+    workers = min(MAX_WORKERS, os.cpu_count() or 1) if len(dataset) > MAX_IMAGES_WITHOUT_WORKERS else 0
+    return DataLoader(
+        dataset, batch_size=BATCH_SIZE if resizes else 1, num_workers=workers, collate_fn=ImageBatch.collate
+    )
+
+
+def read_again(batch: ImageBatch, dataset: Dataset) -> None:
+    """Replace the images that anomalib's own prediction data set saturates (16-bit) or reads transparent.
+
+    Args:
+        batch (ImageBatch): Batch, changed in place.
+        dataset (Dataset): Data set that the batch was read from; of any other kind, nothing is done.
+    """
+    if not isinstance(dataset, PredictDataset) or batch.image is None:
+        return
+    for index, path in enumerate(batch.image_path or []):
+        if is_deep(path) or has_transparency(path):
+            batch.image[index] = resize(read_image(path), list(batch.image.shape[-2:]), antialias=True).to(batch.image)

@@ -1,0 +1,207 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Pictures of predictions that a person can read: image, heat map on a fixed colour scale, outlines, score."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from anomalib.data import ImageBatch, ImageItem
+from anomalib.visualization import ImageVisualizer
+from lightning import LightningModule, Trainer
+from PIL import Image, ImageDraw, ImageFont
+
+from anomalib_mediclip.io import read_image
+from anomalib_mediclip.prediction.folder import is_unreadable
+
+PANEL_HEIGHT = 288  # pixels
+MARGIN = 8
+CAPTION_HEIGHT = 26
+TITLE_HEIGHT = 20
+SCALE_WIDTH = 14  # of the colour scale beside the heat map
+PREDICTED = (255, 64, 64)
+TRUE = (64, 255, 96)
+BACKGROUND = (24, 24, 24)
+INK = (235, 235, 235)
+
+
+class MedicalVisualizer(ImageVisualizer):
+    """Write one picture for every tested or predicted image.
+
+    From left to right: the image in its own aspect ratio; the anomaly map over it, on a colour scale that is the same
+    for all images (0 to 1, the threshold in the middle); the outlines of the predicted region (red) and of the ground
+    truth where there is one (green). The caption gives file, calibrated score and decision.
+
+    Args:
+        output_dir (str | Path | None, optional): Folder to write to. Defaults to ``None``: ``images`` in the folder of
+            the run.
+    """
+
+    def __init__(self, output_dir: str | Path | None = None) -> None:
+        super().__init__(output_dir=output_dir)
+
+    def visualize(self, predictions: Any) -> Any:
+        """Draw an item, or every item of a batch.
+
+        Args:
+            predictions (Any): Item or batch of anomalib, of torch tensors.
+
+        Returns:
+            Any: Picture of the item, or a list of pictures.
+        """
+        if isinstance(predictions, ImageItem):
+            return draw_prediction(predictions)
+        return [draw_prediction(item) for item in predictions]
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: ImageBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write the pictures of a batch.
+
+        Args:
+            trainer (Trainer): Trainer, whose folder and data module decide the file names.
+            pl_module (LightningModule): Model.
+            outputs (Any): Output of the step.
+            batch (ImageBatch): Batch with predictions.
+            batch_idx (int): Number of the batch.
+            dataloader_idx (int, optional): Number of the data loader. Defaults to ``0``.
+        """
+        del outputs, batch_idx, dataloader_idx
+        folder = Path(self.output_dir or Path(trainer.default_root_dir) / "images")
+        root = _root(trainer, pl_module)
+
+        def write(item: ImageItem) -> None:
+            target = folder / _picture_name(Path(item.image_path or "image"), root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            draw_prediction(item).save(target, compress_level=1)
+
+        with ThreadPoolExecutor() as threads:  # Pillow and OpenCV release the interpreter while they work
+            list(threads.map(write, [item for item in batch if not is_unreadable(item)]))
+
+    on_predict_batch_end = on_test_batch_end
+
+
+def _root(trainer: Trainer, pl_module: LightningModule) -> str | Path | None:
+    """Return the folder below which images are named: the data module's, or that of the predicted folder."""
+    predicted: Path | None = getattr(pl_module, "prediction_path", None)
+    if predicted is not None:
+        return predicted.parent if predicted.is_dir() else predicted.parent.parent
+    return getattr(getattr(trainer, "datamodule", None), "root", None)
+
+
+def _picture_name(image: Path, root: str | Path | None) -> Path:
+    """Name a picture after its image, so that no two images of a data set share one.
+
+    It is the path below the root of the data set or, without one, folder and file; other endings than PNG are kept.
+    """
+    inside = root is not None and image.resolve().is_relative_to(Path(root).resolve())
+    path = image.resolve().relative_to(Path(root or "").resolve()) if inside else Path(image.parent.name, image.name)
+    return path if path.suffix == ".png" else path.with_name(f"{path.name}.png")
+
+
+def draw_prediction(item: ImageItem) -> Image.Image:
+    """Draw what was predicted for one image.
+
+    Args:
+        item (ImageItem): Item with ``image_path`` or ``image``, and calibrated ``anomaly_map``, ``pred_mask``,
+            ``pred_score``, ``pred_label`` as far as they were predicted, and ``gt_mask``, ``gt_label`` as far as known.
+
+    Returns:
+        Image.Image: RGB picture.
+    """
+    picture = _panel_image(item)
+    panels = [("image", picture)]
+    if item.anomaly_map is not None:
+        panels.append(("anomaly map", _with_heat_map(picture, item.anomaly_map)))
+    if item.pred_mask is not None:
+        title = "outline: predicted red, true green" if _known(item.gt_mask) else "outline: predicted red"
+        panels.append((title, _with_outlines(picture, item)))
+    width = sum(panel.shape[1] + MARGIN for _, panel in panels) + MARGIN
+    canvas = Image.new("RGB", (width, CAPTION_HEIGHT + TITLE_HEIGHT + PANEL_HEIGHT + MARGIN), BACKGROUND)
+    draw = ImageDraw.Draw(canvas)
+    _write(draw, (MARGIN, 5), _caption(item), 14, width - 2 * MARGIN)
+    left = MARGIN
+    for title, panel in panels:
+        _write(draw, (left, CAPTION_HEIGHT), title, 12, panel.shape[1])
+        canvas.paste(Image.fromarray(panel), (left, CAPTION_HEIGHT + TITLE_HEIGHT))
+        left += panel.shape[1] + MARGIN
+    return canvas
+
+
+def _panel_image(item: ImageItem) -> np.ndarray:
+    """Return the image at the height of a panel, uint8 RGB ``(H, W, 3)``."""
+    image = torch.as_tensor(item.image) if item.image_path is None else read_image(item.image_path)
+    pixels = (image.as_subclass(torch.Tensor).permute(1, 2, 0).clamp(0, 1) * 255).round().byte().cpu().numpy()
+    width = max(64, min(2 * PANEL_HEIGHT, round(PANEL_HEIGHT * pixels.shape[1] / pixels.shape[0])))
+    return np.ascontiguousarray(cv2.resize(pixels, (width, PANEL_HEIGHT), interpolation=cv2.INTER_AREA))
+
+
+def _with_heat_map(picture: np.ndarray, anomaly_map: torch.Tensor) -> np.ndarray:
+    """Blend the map over the image, more opaque where it is higher, and put the colour scale beside it."""
+    values = anomaly_map.squeeze().float().cpu().clamp(0, 1).numpy()
+    values = cv2.resize(values, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    opacity = (0.2 + 0.5 * values)[..., None]
+    blended = (picture * (1 - opacity) + _colours(values) * opacity).round().astype(np.uint8)
+    scale = _colours(np.repeat(np.linspace(1, 0, PANEL_HEIGHT, dtype=np.float32)[:, None], SCALE_WIDTH, axis=1))
+    gap = np.full((PANEL_HEIGHT, 4, 3), BACKGROUND, np.uint8)
+    panel = Image.fromarray(np.concatenate([blended, gap, scale, np.tile(gap, (1, 7, 1))], axis=1))
+    left = blended.shape[1] + SCALE_WIDTH + 8
+    draw = ImageDraw.Draw(panel)
+    for value in (1.0, 0.5, 0.0):
+        _write(draw, (left, min(PANEL_HEIGHT - 12, max(0, round((1 - value) * PANEL_HEIGHT) - 6))), f"{value}", 11, 30)
+    return np.asarray(panel)
+
+
+def _with_outlines(picture: np.ndarray, item: ImageItem) -> np.ndarray:
+    """Draw the outlines of the predicted and the true region over the image."""
+    outlined = picture.copy()
+    for mask, colour in ((item.gt_mask, TRUE), (item.pred_mask, PREDICTED)):
+        if mask is None:
+            continue
+        pixels = mask.squeeze().byte().cpu().numpy()
+        pixels = cv2.resize(pixels, picture.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+        contours, _ = cv2.findContours(pixels, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(outlined, contours, -1, colour, 2, cv2.LINE_AA)
+    return outlined
+
+
+def _colours(values: np.ndarray) -> np.ndarray:
+    """Map values in [0, 1] to uint8 RGB colours."""
+    levels = (values * 255).round().astype(np.uint8)
+    return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
+
+
+def _known(mask: torch.Tensor | None) -> bool:
+    """Tell whether there is a true region to draw."""
+    return mask is not None and bool(mask.any())
+
+
+def _caption(item: ImageItem) -> str:
+    """Return file, score, decision and truth in words."""
+    names = {True: "anomalous", False: "normal"}
+    parts = [Path(item.image_path).name] if item.image_path else []
+    if item.pred_score is not None:
+        parts.append(f"score {float(item.pred_score):.2f}")
+    if item.pred_label is not None:
+        parts.append(f"predicted {names[bool(item.pred_label)]}")
+    if item.gt_label is not None:
+        parts.append(f"truth {names[bool(item.gt_label)]}")
+    return "   ".join(parts)
+
+
+def _write(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, size: int, width: int) -> None:
+    """Write a line, shortened from its beginning to fit a width in pixels."""
+    font = ImageFont.load_default(size)
+    while draw.textlength(text, font) > width and len(text) > 4:
+        text = "..." + text[4:]
+    draw.text(place, text, fill=INK, font=font)

@@ -1,0 +1,76 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""How much memory and disk ViT-L/14 needs in inference and in training.
+
+    python performance/memory.py --threads 2
+
+Every figure is the peak resident memory of a process of its own, Python and the construction of the model included.
+Training is one epoch of 16 images and its validation, inference the prediction of a folder. Without ``--weights`` the
+encoder has random weights; with a file of weights the pages of that file are part of the peak.
+"""
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+TASKS = ("inference", "training")
+PRECISIONS = ("32-true", "bf16-true")
+
+
+def run(task: str, precision: str, arguments: argparse.Namespace) -> None:
+    """Do one task and print, in bytes, the peak of this process, the learnt weights and the checkpoint."""
+    import torch
+    from anomalib.engine import Engine
+
+    from anomalib_mediclip import MedicalFolder, MediCLIP
+
+    torch.set_num_threads(arguments.threads)
+    model = MediCLIP(weights=arguments.weights, visualizer=False)
+    folder = Path("results/performance/memory") / task  # anomalib cannot train where it has only predicted
+    engine = Engine(default_root_dir=folder, accelerator="cpu", precision=precision, max_epochs=1, logger=False)
+    if task == "training":
+        engine.fit(model, datamodule=MedicalFolder(arguments.root, k_shot=16))
+        engine.trainer.save_checkpoint(folder / "model.ckpt")
+    else:
+        datamodule = MedicalFolder(arguments.root, k_shot=16, eval_batch_size=arguments.batch_size)
+        engine.predict(model, datamodule=datamodule)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    learnt = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    size = (folder / "model.ckpt").stat().st_size if task == "training" else 0
+    print(f"RESULT {peak} {learnt} {size}")
+
+
+def main() -> None:
+    """Start the processes and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", default="datasets/sample", help="folder of images, as MedicalFolder takes it")
+    parser.add_argument("--weights", help="file with weights of ViT-L/14")
+    parser.add_argument("--batch_size", type=int, default=8, help="batch size of inference")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--only", nargs=2, metavar=("TASK", "PRECISION"), help="do one task in this process")
+    arguments = parser.parse_args()
+    if arguments.only:
+        run(*arguments.only, arguments)
+        return
+    print("| task | encoder | peak memory, GB | learnt weights, MB | checkpoint with optimiser, MB |")
+    print("| --- | --- | ---: | ---: | ---: |")
+    for task in TASKS:
+        for precision in PRECISIONS:
+            command = [sys.executable, *sys.argv, "--only", task, precision]
+            process = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
+            if process.returncode:
+                sys.exit(f"{task} in {precision} failed:\n{process.stderr[-2000:]}")
+            lines = process.stdout.splitlines()
+            peak, learnt, size = next(line.split()[1:] for line in lines if line.startswith("RESULT"))
+            checkpoint = f"{int(size) / 1e6:.1f}" if int(size) else "-"
+            print(
+                f"| {task} | {precision} | {int(peak) / 1e9:.2f} | {int(learnt) / 1e6:.1f} | {checkpoint} |", flush=True
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""How long a training step of ViT-L/14 takes, and which part of it the text encoder is.
+
+    python performance/training_step.py --threads 2
+
+Forward pass, loss, backward pass and optimiser, without the synthesis. Ours in float32, ours in bfloat16 and the
+reference run in turn. The encoder has random weights, which take as long as CLIP's.
+"""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from reference import LARGE, ReferenceModel, alternate, describe_machine, seconds_of
+
+from anomalib_mediclip.encoders.bfloat16 import Bfloat16Towers
+from anomalib_mediclip.models.mediclip import MediCLIPModel
+from anomalib_mediclip.models.mediclip.loss import MediCLIPLoss
+
+
+def training_step(model: MediCLIPModel, images: torch.Tensor) -> Callable[[], None]:
+    """Return a function that trains a model on one batch."""
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3, betas=(0.5, 0.999))
+    loss, masks = MediCLIPLoss(), torch.zeros(len(images), *images.shape[-2:], device=images.device)
+    masks[:, 50:100, 50:100] = 1
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss(model(images), masks).backward()
+        optimizer.step()
+
+    return step
+
+
+def prompt_step(model: MediCLIPModel) -> Callable[[], None]:
+    """Return a function that runs the text encoder forward and backward."""
+    return lambda: model.prompts()[0].sum().backward()
+
+
+def in_bfloat16(model: MediCLIPModel, function: Callable[[], Any]) -> float:
+    """Time a call with the encoder in bfloat16."""
+    towers = Bfloat16Towers(model.frozen_towers)
+    try:
+        return seconds_of(function)
+    finally:
+        towers.restore()
+
+
+def main() -> None:
+    """Time and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch_size", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    ours, reference = (kind(**LARGE).to(arguments.device) for kind in (MediCLIPModel, ReferenceModel))
+    images = torch.rand(arguments.batch_size, 3, 224, 224, device=arguments.device)
+    our_step, their_step = training_step(ours, images), training_step(reference, images)
+    our_text, their_text = prompt_step(ours), prompt_step(reference)
+    steps = {
+        "reference": lambda: seconds_of(their_step),
+        "ours, float32": lambda: seconds_of(our_step),
+        "ours, bfloat16": lambda: in_bfloat16(ours, our_step),
+    }
+    texts = {
+        "reference": lambda: seconds_of(their_text),
+        "ours, float32": lambda: seconds_of(our_text),
+        "ours, bfloat16": lambda: in_bfloat16(ours, our_text),
+    }
+    seconds, text_seconds = alternate(steps, arguments.rounds), alternate(texts, arguments.rounds)
+    print(f"\nBatch {arguments.batch_size}, {arguments.device}, {describe_machine()}\n")
+    print("| variant | seconds a step | text encoder | its share | faster than the reference |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    for name, value in seconds.items():
+        text, ratio = text_seconds[name], seconds["reference"] / value
+        print(f"| {name} | {value:.2f} | {text:.2f} | {text / value:.0%} | {ratio:.1f} |")
+
+
+if __name__ == "__main__":
+    main()
