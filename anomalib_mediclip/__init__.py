@@ -29,7 +29,7 @@ _PUBLIC = {
     "SimpleNetModel": "anomalib_mediclip.models",
 }
 
-__all__ = sorted(_PUBLIC)
+__all__ = list(_PUBLIC)
 
 
 def __getattr__(name: str) -> object:
