@@ -13,17 +13,20 @@ from tests.helpers.official import OfficialRun, write_official_run
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-def real_data_folder() -> Path:
-    """Return where real images lie if there are any: ``MEDICLIP_TEST_DATA``, or ``../shared/data``."""
-    return Path(os.environ.get("MEDICLIP_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+def real_data_folder() -> Path | None:
+    """Return the folder of real images that ``MEDICLIP_TEST_DATA`` names, or ``None`` if it is not set."""
+    folder = os.environ.get("MEDICLIP_TEST_DATA")
+    if folder and not Path(folder).is_dir():
+        pytest.fail(f"MEDICLIP_TEST_DATA={folder} is not a folder")
+    return Path(folder) if folder else None
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Return the folder of real images, or skip the test."""
     root = real_data_folder()
-    if not root.is_dir():
-        pytest.skip(f"no real images at {root}; point MEDICLIP_TEST_DATA at them")
+    if root is None:
+        pytest.skip("needs real images: set MEDICLIP_TEST_DATA to their folder")
     return root
 
 

@@ -90,7 +90,8 @@ def real_images(sample_data: Path) -> list[torch.Tensor]:
     from tests.conftest import real_data_folder
 
     paths = sorted((sample_data / "test" / "abnormal").glob("*.png"))[:2]
-    paths += sorted((real_data_folder() / "Dataset_BUSI_with_GT" / "malignant").glob("*).png"))[:2]
+    if folder := real_data_folder():
+        paths += sorted((folder / "Dataset_BUSI_with_GT" / "malignant").glob("*).png"))[:2]
     return [read_image(path)[None] for path in paths]
 
 

@@ -107,18 +107,82 @@ def test_wheel_holds_the_package_and_the_start_up_line_only(wheel: Path) -> None
     }
 
 
-def test_wheel_in_a_fresh_environment_resolves_and_uninstalls(wheel: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def fresh(wheel: Path, tmp_path: Path) -> str:
+    """Return the interpreter of a new environment in which the wheel is installed."""
     environment = tmp_path / "environment"
     venv.create(environment, with_pip=True)
     executable = str(environment / "bin" / "python")
     (packages,) = (environment / "lib").glob("python*/site-packages")
     # the dependencies are those of this environment; its own .pth files, the editable plugin's too, are not processed
     (packages / "dependencies.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
-    pip = [executable, "-m", "pip", "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "--no-deps", "--no-index", str(wheel)], check=True, capture_output=True)
-    located = python("import anomalib_mediclip; print(anomalib_mediclip.__file__)", executable)
-    assert located.stdout.startswith(str(environment)), located.stderr
-    result = python(RESOLVES, executable)
+    pip(executable, "install", "--no-deps", "--no-index", str(wheel))
+    return executable
+
+
+def pip(executable: str, *arguments: str) -> None:
+    command = [executable, "-m", "pip", "--disable-pip-version-check", *arguments]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def test_wheel_in_a_fresh_environment_resolves_and_uninstalls(fresh: str, tmp_path: Path) -> None:
+    located = python("import anomalib_mediclip; print(anomalib_mediclip.__file__)", fresh, PYTHONPATH="")
+    assert located.stdout.startswith(str(tmp_path / "environment")), located.stderr
+    result = python(RESOLVES, fresh, PYTHONPATH="")
     assert result.stdout.split() == ["MediCLIP", "MediCLIP", "MediCLIP", "BUSI"], result.stderr
-    subprocess.run([*pip, "uninstall", "--yes", "anomalib-mediclip"], check=True, capture_output=True)
-    assert not list(packages.glob("anomalib_mediclip*"))
+    pip(fresh, "uninstall", "--yes", "anomalib-mediclip")
+    assert not list((tmp_path / "environment").rglob("anomalib_mediclip*"))
+
+
+PARSES = """
+import contextlib, io
+from pathlib import Path
+from anomalib.cli.cli import AnomalibCLI
+from anomalib_mediclip.benchmark.configuration import read_configuration
+from anomalib_mediclip.parity.__main__ import build_parser
+
+def parse(model, data):
+    output = io.StringIO()
+    files = ["--config", f"configs/model/{model}.yaml", "--data", f"configs/data/{data}.yaml"]
+    with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
+        AnomalibCLI(args=["train", *files, "--print_config"])
+    assert "class_path" in output.getvalue(), (model, data)
+
+models, data, exports, benchmarks = (
+    sorted(Path("configs", folder).glob("*.yaml")) for folder in ("model", "data", "export", "benchmark")
+)
+for path in models:
+    parse(path.stem, "sample")
+for path in data:
+    parse("mediclip_lite", path.stem)
+for path in exports:
+    build_parser().parse_args(["--config", str(path), "--ckpt_path", "model.ckpt"])
+for path in benchmarks:
+    read_configuration(path)
+print(len(models), len(data), len(exports), len(benchmarks))
+"""
+
+
+@pytest.mark.slow
+def test_wheel_brings_configurations_and_sample_to_an_empty_folder(fresh: str, tmp_path: Path) -> None:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+
+    def run(*arguments: object) -> str:
+        environment = {**os.environ, "PYTHONPATH": ""}
+        command = [fresh, *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    copied = run("-m", "anomalib_mediclip")
+    next_command = "anomalib train --config configs/model/mediclip_lite.yaml --data configs/data/sample.yaml"
+    assert copied.endswith(f"  {next_command}\n")
+    anomalib = Path(sys.executable).with_name("anomalib")
+    options = ["--trainer.max_epochs", 2, "--model.visualizer", "false"]
+    run(anomalib, *next_command.split()[1:], *options)
+    assert (folder / "results" / "MediCLIP" / "sample" / "latest" / "weights" / "lightning" / "model.ckpt").is_file()
+    numbers = [
+        len(list((REPOSITORY / "configs" / kind).iterdir())) for kind in ("model", "data", "export", "benchmark")
+    ]
+    assert run("-c", PARSES).split() == list(map(str, numbers))

@@ -14,6 +14,8 @@ import pytest
 
 from anomalib_mediclip.benchmark.isolation import run_isolated
 
+pytestmark = pytest.mark.slow  # the process that all jobs are forked from imports torch first
+
 
 def talk(number: int) -> tuple[int, int]:
     print("printed")

@@ -90,6 +90,7 @@ def test_few_different_scores_are_summarised_without_loss() -> None:
     assert summary_auroc(summary) == exact_auroc(scores, labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_metric_is_within_1e_4_above_the_limit(case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auroc, "EXACT_LIMIT", 2**21 - 1)

@@ -47,6 +47,7 @@ def named(graph, kind: str) -> list[str]:
     return [node.get_friendly_name() for node in graph.get_ordered_ops() if node.get_type_name() == kind]
 
 
+@pytest.mark.slow
 def test_encoder_is_quantised_and_what_surrounds_it_is_not(graph) -> None:
     kept = set(kept_in_float(graph, MediCLIPModel.FROZEN))
     convolutions = named(graph, "Convolution")

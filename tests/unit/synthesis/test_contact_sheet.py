@@ -25,6 +25,7 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_command_writes_a_sheet_and_says_where(folder):
     output = folder / "sheets" / "sheet.png"
     options = ["--output", output, "--number", "5", "--image_size", "64", "--seed", "1", "--tasks", '{"source": 1}']
@@ -37,6 +38,7 @@ def test_command_writes_a_sheet_and_says_where(folder):
     assert yellow.sum() > 5 * 30  # outlines of five masks
 
 
+@pytest.mark.slow
 def test_wrong_option_ends_with_a_message(folder):
     done = subprocess.run([*COMMAND, folder, "--tasks", '{"sorce": 1}'], capture_output=True, text=True, check=False)
     assert done.returncode != 0
@@ -53,6 +55,7 @@ def test_folder_without_images_and_no_samples_are_named(folder, tmp_path):
         write_contact_sheet(folder, tmp_path / "sheet.png", MedicalAnomalyGenerator(), number=0)
 
 
+@pytest.mark.slow
 def test_help_explains_the_options():
     done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True)
     for words in ("Folder of normal images", "--blending {poisson,paste}", "Poisson image editing", "--seed"):

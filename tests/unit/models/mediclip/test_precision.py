@@ -127,6 +127,7 @@ def test_a_checkpoint_goes_between_precisions(official, sample_data, tmp_path, w
     assert run.test(loaded, datamodule=MedicalFolder(sample_data, k_shot=4))
 
 
+@pytest.mark.slow
 def test_exports_hold_the_float32_encoder_even_after_a_run_that_broke(official, sample_data, tmp_path) -> None:
     import onnxruntime
 
