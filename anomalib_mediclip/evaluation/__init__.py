@@ -5,12 +5,18 @@
 
 from anomalib_mediclip.evaluation.aupro import exact_aupro
 from anomalib_mediclip.evaluation.auroc import AUROC, exact_auroc
-from anomalib_mediclip.evaluation.calibration import CalibrationPostProcessor, LogitCalibrationPostProcessor, calibrate
+from anomalib_mediclip.evaluation.calibration import (
+    CalibrationPostProcessor,
+    DistanceCalibrationPostProcessor,
+    LogitCalibrationPostProcessor,
+    calibrate,
+)
 from anomalib_mediclip.evaluation.evaluator import MedicalEvaluator
 
 __all__ = [
     "AUROC",
     "CalibrationPostProcessor",
+    "DistanceCalibrationPostProcessor",
     "LogitCalibrationPostProcessor",
     "MedicalEvaluator",
     "calibrate",

@@ -4,18 +4,20 @@
 """Calibration: the threshold found on synthetic validation images becomes 0.5, and nothing changes its order."""
 
 import logging
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from anomalib.data import Batch
 from anomalib.metrics import F1AdaptiveThreshold
-from anomalib.post_processing import PostProcessor
 from lightning import LightningModule, Trainer
 from torchmetrics.utilities import dim_zero_cat
 
 from anomalib_mediclip.evaluation.auroc import RAW
+from anomalib_mediclip.host.post_processor import OpenPostProcessor
 
 logger = logging.getLogger(__name__)
+
+ScoreKind = Literal["probability", "logit", "distance"]
 
 
 def calibrate(probability: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
@@ -63,26 +65,28 @@ class MidwayThreshold(F1AdaptiveThreshold):
     """
 
     def compute(self) -> torch.Tensor:  # type: ignore[override]  # as anomalib declares it
-        """Compute the threshold; with a single class present it is anomalib's fallback.
+        """Compute the threshold; without scores of both classes it is anomalib's fallback.
 
         Returns:
             torch.Tensor: Scalar.
         """
         threshold = super().compute()
-        if self._update_count == 0 or not (self._has_anomalous_samples() and self._has_normal_samples()):
+        labels = dim_zero_cat(self.target) if self.update_called else torch.zeros(0, dtype=torch.bool)
+        if not labels.any() or labels.all():
             return threshold
         scores = dim_zero_cat(self.preds)
         below = scores[scores < threshold]
         return (threshold + below.max()) / 2 if len(below) else threshold
 
 
-class CalibrationPostProcessor(PostProcessor):
+class CalibrationPostProcessor(OpenPostProcessor):
     """anomalib's post-processor with a strictly monotonic calibration in place of min-max scaling and clamping.
 
-    It takes probabilities; for models whose scores are logits there is :class:`LogitCalibrationPostProcessor`.
-    Image and pixel thresholds are those of the best F1 on the validation set (:class:`MidwayThreshold`); the validation
-    set of this plugin's data modules is synthetic. What the model predicted is kept in the batch as ``raw_pred_score``
-    and ``raw_anomaly_map``, for metrics that must not depend on the calibration.
+    It takes probabilities. Models whose scores are logits or distances have :class:`LogitCalibrationPostProcessor` and
+    :class:`DistanceCalibrationPostProcessor`. Image and pixel thresholds are those of the best F1 on the validation set
+    (:class:`MidwayThreshold`); the validation set of this plugin's data modules is synthetic. The raw predictions of
+    the model are kept in the batch as ``raw_pred_score`` and ``raw_anomaly_map``, for metrics that must not depend on
+    the calibration.
 
     Args:
         enable_normalization (bool, optional): Whether to calibrate. Defaults to ``True``.
@@ -92,7 +96,12 @@ class CalibrationPostProcessor(PostProcessor):
             Defaults to ``True``.
         image_sensitivity (float, optional): Images above 1 minus this are anomalous. Defaults to ``0.5``.
         pixel_sensitivity (float, optional): Pixels above 1 minus this are anomalous. Defaults to ``0.5``.
+
+    Attributes:
+        SCORES (ScoreKind): Kind of raw scores that it takes.
     """
+
+    SCORES: ClassVar[ScoreKind] = "probability"
 
     def __init__(
         self,
@@ -103,33 +112,25 @@ class CalibrationPostProcessor(PostProcessor):
         pixel_sensitivity: float = 0.5,
     ) -> None:
         super().__init__(
-            enable_normalization, enable_thresholding, enable_threshold_matching, image_sensitivity, pixel_sensitivity
+            MidwayThreshold(fields=["pred_score", "gt_label"], strict=False),
+            MidwayThreshold(fields=["anomaly_map", "gt_mask"], strict=False),
+            enable_normalization=enable_normalization,
+            enable_thresholding=enable_thresholding,
+            enable_threshold_matching=enable_threshold_matching,
+            image_sensitivity=image_sensitivity,
+            pixel_sensitivity=pixel_sensitivity,
         )
-        self._image_threshold_metric = MidwayThreshold(fields=["pred_score", "gt_label"], strict=False)
-        self._pixel_threshold_metric = MidwayThreshold(fields=["anomaly_map", "gt_mask"], strict=False)
 
     def on_validation_batch_end(  # type: ignore[override]  # as anomalib declares it
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        *args: Any,
-        **kwargs: Any,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any, **kwargs: Any
     ) -> None:
-        """Collect what the thresholds are computed from; the extremes, which anomalib collects too, play no part."""
+        """Collect the scores for the thresholds; the extremes, which anomalib collects too, play no part."""
         del trainer, pl_module, args, kwargs
-        if not self.enable_thresholding:
-            return
-        self._image_threshold_metric.update(outputs)
-        self._pixel_threshold_metric.update(outputs)
+        if self.enable_thresholding:
+            self.update_thresholds(outputs)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Warn when there is no threshold: the training was cut short, or had no validation set.
-
-        Args:
-            trainer (Trainer): Trainer.
-            pl_module (LightningModule): Model.
-        """
+        """Warn when there is no threshold: the training was cut short, or had no validation set."""
         del trainer, pl_module
         if self.enable_thresholding and self.image_threshold.isnan():
             logger.warning(
@@ -141,7 +142,7 @@ class CalibrationPostProcessor(PostProcessor):
     on_predict_start = on_test_start
 
     def normalize_batch(self, batch: Batch) -> None:
-        """Calibrate a batch in place and keep its raw predictions beside.
+        """Calibrate a batch in place, and keep its raw predictions beside the calibrated ones.
 
         Args:
             batch (Batch): Batch with ``pred_score`` and ``anomaly_map``, as the model predicted them.
@@ -150,23 +151,16 @@ class CalibrationPostProcessor(PostProcessor):
         setattr(batch, RAW + "anomaly_map", batch.anomaly_map)
         super().normalize_batch(batch)
 
-    @staticmethod
-    def _normalize(
-        preds: torch.Tensor | None,
-        norm_min: torch.Tensor,
-        norm_max: torch.Tensor,
-        threshold: torch.Tensor,
-    ) -> torch.Tensor | None:
-        """Calibrate instead of scaling; the extremes anomalib passes are not used."""
-        del norm_min, norm_max
-        return None if preds is None else calibrate(preds, threshold)
+    def normalize(self, scores: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
+        """Calibrate probabilities; see :func:`calibrate`."""
+        return calibrate(scores, threshold)
 
 
 class LogitCalibrationPostProcessor(CalibrationPostProcessor):
     """The same calibration for models whose scores are logits: unbounded, and turned into probabilities only here.
 
-    With s and t for score and threshold, which is a logit too, what is shown is sigmoid(s - t), or sigmoid(s) without a
-    threshold: :func:`calibrate` of the probabilities. In float32, scores about d above the threshold are shown alike
+    With s and t for score and threshold, which is a logit too, the shown value is sigmoid(s - t), or sigmoid(s) without
+    a threshold: :func:`calibrate` of the probabilities. In float32, scores about d above the threshold are shown alike
     when they differ by less than 1.2e-7 exp(d) (3e-3 at 10), and above 17 all are shown as 1. ``raw_pred_score`` and
     ``raw_anomaly_map`` stay logits, so metrics on them know no such ties.
 
@@ -181,28 +175,71 @@ class LogitCalibrationPostProcessor(CalibrationPostProcessor):
         tensor([0.1192, 0.5000, 1.0000])
     """
 
+    SCORES: ClassVar[ScoreKind] = "logit"
+
     @property
     def normalized_image_threshold(self) -> torch.Tensor:
-        """Where images are cut: 1 minus the sensitivity, in the units of what is shown."""
+        """Cut of images: 1 minus the sensitivity, in the units of the shown values."""
         return self._as_shown(super().normalized_image_threshold)
 
     @property
     def normalized_pixel_threshold(self) -> torch.Tensor:
-        """Where pixels are cut: 1 minus the sensitivity, in the units of what is shown."""
+        """Cut of pixels: 1 minus the sensitivity, in the units of the shown values."""
         return self._as_shown(super().normalized_pixel_threshold)
 
     def _as_shown(self, probability: torch.Tensor) -> torch.Tensor:
         """Return a probability, or its logit when logits are shown."""
         return probability if self.enable_normalization else probability.logit()
 
-    @staticmethod
-    def _normalize(
-        preds: torch.Tensor | None,
-        norm_min: torch.Tensor,
-        norm_max: torch.Tensor,
-        threshold: torch.Tensor,
-    ) -> torch.Tensor | None:
-        """Shift the logits and turn them into probabilities."""
-        del norm_min, norm_max
-        shift = torch.where(torch.isnan(threshold), 0.0, threshold)
-        return None if preds is None else (preds - shift).sigmoid()
+    def normalize(self, scores: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
+        """Shift logits by the threshold and turn them into probabilities."""
+        return (scores - torch.where(torch.isnan(threshold), 0.0, threshold)).sigmoid()
+
+
+class DistanceCalibrationPostProcessor(CalibrationPostProcessor):
+    """The same calibration for models whose scores are distances or errors: 0 or more, and unbounded.
+
+    With s and t for score and threshold the shown value is s / (s + t), which maps 0, t and infinity to 0, 0.5 and 1
+    and is strictly increasing. Without a threshold, t is 1.
+
+    Arguments are those of :class:`CalibrationPostProcessor`. Without ``enable_normalization`` the distances themselves
+    are shown, and labels and masks are cut where the calibrated values would be.
+
+    Example:
+        >>> import torch
+        >>> from anomalib.data import InferenceBatch
+        >>> processor = DistanceCalibrationPostProcessor()  # not calibrated yet
+        >>> processor(InferenceBatch(pred_score=torch.tensor([0.0, 1.0, 3.0]))).pred_score
+        tensor([0.0000, 0.5000, 0.7500])
+    """
+
+    SCORES: ClassVar[ScoreKind] = "distance"
+
+    @property
+    def normalized_image_threshold(self) -> torch.Tensor:
+        """Cut of images: 1 minus the sensitivity, in the units of the shown values."""
+        return self._as_shown(super().normalized_image_threshold, self.image_threshold)
+
+    @property
+    def normalized_pixel_threshold(self) -> torch.Tensor:
+        """Cut of pixels: 1 minus the sensitivity, in the units of the shown values."""
+        return self._as_shown(super().normalized_pixel_threshold, self.pixel_threshold)
+
+    def _as_shown(self, calibrated: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
+        """Return a calibrated value, or the distance that it stands for when distances are shown."""
+        return calibrated if self.enable_normalization else _scale(threshold) * calibrated / (1 - calibrated)
+
+    def normalize(self, scores: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
+        """Relate distances to the threshold."""
+        return scores / (scores + _scale(threshold))
+
+
+def _scale(threshold: torch.Tensor) -> torch.Tensor:
+    """Return the distance that is shown as 0.5; never 0, or a distance of 0 would be shown as NaN."""
+    return torch.where(torch.isnan(threshold), 1.0, threshold).clamp(min=torch.finfo(torch.float32).tiny)
+
+
+POST_PROCESSORS: dict[ScoreKind, type[CalibrationPostProcessor]] = {
+    processor.SCORES: processor
+    for processor in (CalibrationPostProcessor, LogitCalibrationPostProcessor, DistanceCalibrationPostProcessor)
+}
