@@ -5,10 +5,12 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.helpers.official import OfficialRun, write_official_run
+if TYPE_CHECKING:
+    from tests.helpers.official import OfficialRun
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -37,8 +39,10 @@ def fixtures() -> Path:
 
 
 @pytest.fixture(scope="session")
-def official(fixtures: Path, tmp_path_factory: pytest.TempPathFactory) -> OfficialRun:
+def official(fixtures: Path, tmp_path_factory: pytest.TempPathFactory) -> "OfficialRun":
     """Return the official implementation's run on a tiny random CLIP."""
+    from tests.helpers.official import write_official_run  # imports anomalib, which takes long
+
     return write_official_run(fixtures / "official_tiny_vit.safetensors", tmp_path_factory.mktemp("tiny_clip"))
 
 
