@@ -13,11 +13,12 @@ device does in that time when it multiplies large matrices of the same type.
 import argparse
 
 import torch
-from reference import LARGE, ReferenceModel, alternate, describe_machine, seconds_of
+from reference import LARGE, ReferenceModel, alternate, describe_machine, frozen_towers, seconds_of
 from torch.utils.flop_counter import FlopCounterMode
 
 from anomalib_mediclip.encoders.bfloat16 import Bfloat16Towers
 from anomalib_mediclip.models.mediclip import MediCLIPModel
+from anomalib_mediclip.models.mediclip.builder import build_mediclip
 
 
 @torch.no_grad()
@@ -25,7 +26,7 @@ def times(ours: MediCLIPModel, reference: MediCLIPModel, images: torch.Tensor, r
     """Return the seconds that a batch takes in each variant."""
 
     def in_bfloat16() -> float:
-        towers = Bfloat16Towers(ours.frozen_towers)
+        towers = Bfloat16Towers(frozen_towers(ours))
         try:
             return seconds_of(lambda: ours(images))
         finally:
@@ -65,7 +66,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    ours, reference = (kind(**LARGE).to(arguments.device).eval() for kind in (MediCLIPModel, ReferenceModel))
+    ours, reference = (build(**LARGE).to(arguments.device).eval() for build in (build_mediclip, ReferenceModel))
     operations = operations_of(ours)
     print(f"\n{arguments.device}, {describe_machine()}, {operations / 1e9:.0f} GFLOP an image\n")
     print("| batch | variant | seconds an image | faster than the reference | share of the matrix rate |")

@@ -16,12 +16,13 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 TASKS = ("inference", "training")
-PRECISIONS = ("32-true", "bf16-true")
+PRECISIONS = ("float32", "bfloat16")
 
 
-def run(task: str, precision: str, arguments: argparse.Namespace) -> None:
+def run(task: str, precision: Any, arguments: argparse.Namespace) -> None:
     """Do one task and print, in bytes, the peak of this process, the learnt weights and the checkpoint."""
     import torch
     from anomalib.engine import Engine
@@ -29,9 +30,9 @@ def run(task: str, precision: str, arguments: argparse.Namespace) -> None:
     from anomalib_mediclip import MedicalFolder, MediCLIP
 
     torch.set_num_threads(arguments.threads)
-    model = MediCLIP(weights=arguments.weights, visualizer=False)
+    model = MediCLIP(weights=arguments.weights, encoder_precision=precision, visualizer=False)
     folder = Path("results/performance/memory") / task  # anomalib cannot train where it has only predicted
-    engine = Engine(default_root_dir=folder, accelerator="cpu", precision=precision, max_epochs=1, logger=False)
+    engine = Engine(default_root_dir=folder, accelerator="cpu", max_epochs=1, logger=False)
     if task == "training":
         engine.fit(model, datamodule=MedicalFolder(arguments.root, k_shot=16))
         engine.trainer.save_checkpoint(folder / "model.ckpt")

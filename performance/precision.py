@@ -25,6 +25,7 @@ from tqdm import tqdm
 from anomalib_mediclip import BUSI, MediCLIP
 from anomalib_mediclip.encoders.bfloat16 import Bfloat16Towers
 from anomalib_mediclip.evaluation.auroc import exact_auroc
+from anomalib_mediclip.models.components.frozen_encoder import EncoderPrecision
 
 BATCH_SIZE = 8
 
@@ -38,14 +39,14 @@ class Predictions(NamedTuple):
     pixel_auroc: float
 
 
-def train(arguments: argparse.Namespace, precision: str) -> tuple[MediCLIP, BUSI]:
+def train(arguments: argparse.Namespace, precision: EncoderPrecision) -> tuple[MediCLIP, BUSI]:
     """Train on 16 images."""
     options = yaml.safe_load(arguments.config.read_text())["model"]["init_args"]
     options |= {"weights": None} if arguments.random else {}
-    model, datamodule = MediCLIP(**options, visualizer=False), BUSI(arguments.root, k_shot=16)
+    model = MediCLIP(**options, encoder_precision=precision, visualizer=False)
+    datamodule = BUSI(arguments.root, k_shot=16)
     engine = Engine(
         max_epochs=arguments.epochs,
-        precision=precision,
         accelerator="cpu",
         default_root_dir="results/performance/precision",
     )
@@ -57,7 +58,7 @@ def train(arguments: argparse.Namespace, precision: str) -> tuple[MediCLIP, BUSI
 def predict(model: MediCLIP, datamodule: BUSI, every: int, in_bfloat16: bool) -> Predictions:
     """Predict every so many test images."""
     items = [datamodule.test_data[index] for index in tqdm(range(0, len(datamodule.test_data), every), "reading")]
-    towers = Bfloat16Towers(model.model.frozen_towers if in_bfloat16 else [])
+    towers = Bfloat16Towers(model.towers if in_bfloat16 else [])
     model.model.train().eval()  # computes the prompt features
     images = torch.stack([torch.as_tensor(item.image) for item in items])
     runs = [model.model(batch) for batch in tqdm(images.split(BATCH_SIZE), "predicting")]
@@ -78,9 +79,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--every", type=int, default=1, help="predict every so many test images")
     arguments = parser.parse_args()
-    model, datamodule = train(arguments, "32-true")
+    model, datamodule = train(arguments, "float32")
     exact, rounded = (predict(model, datamodule, arguments.every, in_bfloat16) for in_bfloat16 in (False, True))
-    trained = predict(*train(arguments, "bf16-true"), arguments.every, in_bfloat16=True)
+    trained = predict(*train(arguments, "bfloat16"), arguments.every, in_bfloat16=True)
     difference = (exact.maps - rounded.maps).abs()
     print(f"\n{len(exact.scores)} images, {arguments.epochs} epochs, {arguments.config}, {describe_machine()}\n")
     print("| what | value |\n| --- | ---: |")

@@ -17,6 +17,7 @@ from anomalib.data import InferenceBatch
 from torch import nn
 
 from anomalib_mediclip.models.mediclip import MediCLIPModel
+from anomalib_mediclip.models.mediclip.builder import build_mediclip
 
 LARGE = {"encoder": "ViT-L-14-quickgelu", "weights": None}
 
@@ -25,12 +26,13 @@ class ReferenceModel(MediCLIPModel):
     """The same mathematics, as the official configuration has it, at the official cost.
 
     Args:
-        **options (Any): Arguments of :class:`MediCLIPModel`.
+        **options (Any): Arguments of :func:`build_mediclip`.
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(causal_text=False, temperature=1.0, aggregation="similarity", **options)
-        for tower in self.frozen_towers:
+        parts = build_mediclip(causal_text=False, temperature=1.0, aggregation="similarity", **options)
+        super().__init__(parts.vision_encoder, parts.prompts, parts.adapters, parts.anomaly_map_generator)
+        for tower in frozen_towers(self):
             for block in getattr(tower, "transformer", tower).resblocks:
                 block.attn = AttentionWithWeights(block.attn)
 
@@ -39,6 +41,11 @@ class ReferenceModel(MediCLIPModel):
         if not self.training:
             self.keep_prompt_features()
         return super().forward(images)
+
+
+def frozen_towers(model: MediCLIPModel) -> list[nn.Module]:
+    """Return the parts of CLIP that may compute in bfloat16."""
+    return [model.vision_encoder.tower, model.prompts.text_encoder.tower]
 
 
 class AttentionWithWeights(nn.Module):

@@ -14,10 +14,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from reference import LARGE, ReferenceModel, alternate, describe_machine, seconds_of
+from reference import LARGE, ReferenceModel, alternate, describe_machine, frozen_towers, seconds_of
 
 from anomalib_mediclip.encoders.bfloat16 import Bfloat16Towers
 from anomalib_mediclip.models.mediclip import MediCLIPModel
+from anomalib_mediclip.models.mediclip.builder import build_mediclip
 from anomalib_mediclip.models.mediclip.loss import MediCLIPLoss
 
 
@@ -42,7 +43,7 @@ def prompt_step(model: MediCLIPModel) -> Callable[[], None]:
 
 def in_bfloat16(model: MediCLIPModel, function: Callable[[], Any]) -> float:
     """Time a call with the encoder in bfloat16."""
-    towers = Bfloat16Towers(model.frozen_towers)
+    towers = Bfloat16Towers(frozen_towers(model))
     try:
         return seconds_of(function)
     finally:
@@ -58,7 +59,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    ours, reference = (kind(**LARGE).to(arguments.device) for kind in (MediCLIPModel, ReferenceModel))
+    ours, reference = (build(**LARGE).to(arguments.device) for build in (build_mediclip, ReferenceModel))
     images = torch.rand(arguments.batch_size, 3, 224, 224, device=arguments.device)
     our_step, their_step = training_step(ours, images), training_step(reference, images)
     our_text, their_text = prompt_step(ours), prompt_step(reference)

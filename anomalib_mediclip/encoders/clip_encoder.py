@@ -25,6 +25,8 @@ class ClipVisionEncoder(VisionEncoder):
         ValueError: If a block does not exist, or the vision tower is of a kind that has no blocks to tap.
     """
 
+    PREFERS_BFLOAT16 = True
+
     def __init__(self, clip: Any, layers: list[int]) -> None:
         tower = clip.visual
         super().__init__(tuple(tower.preprocess_cfg["mean"]), tuple(tower.preprocess_cfg["std"]))

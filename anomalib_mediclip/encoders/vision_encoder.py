@@ -29,6 +29,7 @@ class VisionEncoder(nn.Module):
     """
 
     PIXELS_AT_ONCE: ClassVar[int] = 8 * IMAGE
+    PREFERS_BFLOAT16: ClassVar[bool] = False
 
     mean: torch.Tensor
     std: torch.Tensor

@@ -7,7 +7,6 @@ import logging
 from typing import Any, ClassVar, Literal
 
 import torch
-from anomalib.data import Batch
 from anomalib.metrics import F1AdaptiveThreshold
 from lightning import LightningModule, Trainer
 from torchmetrics.utilities import dim_zero_cat
@@ -141,7 +140,7 @@ class CalibrationPostProcessor(OpenPostProcessor):
 
     on_predict_start = on_test_start
 
-    def normalize_batch(self, batch: Batch) -> None:
+    def normalize_batch(self, batch: Any) -> None:
         """Calibrate a batch in place, and keep its raw predictions beside the calibrated ones.
 
         Args:

@@ -82,7 +82,7 @@ def model_card(model: Any, exported: Path, form: str) -> str:
     """
     record: Mapping[str, Any] = model.training_record
     data: Mapping[str, Any] = record.get("data") or {}
-    height, width = model.hparams["image_size"]
+    height, width = model.image_size
     resize = type(getattr(model.pre_processor, "export_transform", None)).__name__
     antialiased = (
         "antialiased, as in training" if resize == "AntialiasedResize" else f"{resize}, as anomalib exports it"
@@ -103,20 +103,16 @@ def model_card(model: Any, exported: Path, form: str) -> str:
 
 def _training(model: Any, record: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     """List what is known of the training."""
-    encoder, weights = model.hparams["encoder"], model.hparams["weights"]
-    settings = {name: model.hparams[name] for name in model.SETTINGS}
     return {
         "data set": data.get("data_set", UNKNOWN),
         "normal images trained on (k)": data.get("k_shot", UNKNOWN),
         "drawn from": data.get("pool_size", UNKNOWN),
         "seed of the draw": data.get("seed", UNKNOWN),
         "SHA-256 of the support set": data.get("support_set_hash", UNKNOWN),
-        "seed of the model": model.hparams["seed"],
+        "seed of the model": model.hparams.get("seed", UNKNOWN),
         "epochs": record.get("epochs", UNKNOWN),
         "steps": record.get("steps", UNKNOWN),
-        "frozen encoder": f"{encoder}, weights {weights or 'random'}",
-        "hash of the encoder": model.model.encoder_hash,
-        **settings,
+        **model.describe(),
     }
 
 

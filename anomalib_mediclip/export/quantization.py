@@ -100,7 +100,7 @@ def kept_in_float(model: Any, frozen: Sequence[str]) -> list[str]:
 
     Args:
         model (Any): OpenVINO model, converted from ONNX; the constants of learnt weights have torch's names.
-        frozen (Sequence[str]): Prefixes of the weights that are not learnt, as in ``MediCLIPModel.FROZEN``.
+        frozen (Sequence[str]): Prefixes of the weights that are not learnt, such as ``vision_encoder.``.
 
     Returns:
         list[str]: Names of operators.

@@ -91,7 +91,7 @@ def add_finder() -> None:
     if os.environ.get("ANOMALIB_MEDICLIP_AUTOLOAD", "1") == "0":
         return
     if not any(isinstance(finder, AnomalibFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, AnomalibFinder())  # type: ignore[arg-type]
+        sys.meta_path.insert(0, AnomalibFinder())
 
 
 add_finder()

@@ -22,8 +22,9 @@ def install() -> None:
 
     @wraps(setup_trainer)
     def setup_trainer_with_defaults(engine: Any, model: Any) -> None:
-        if hasattr(model, "default_trainer_arguments"):
-            _add_defaults(engine._cache.args, model.default_trainer_arguments(engine._cache.args))
+        defaults: dict[str, Any] | None = getattr(model, "default_trainer_arguments", None)
+        if defaults is not None:
+            _add_defaults(engine._cache.args, defaults)
             _write_checkpoints_periodically(engine._cache.args)
         setup_trainer(engine, model)
 

@@ -123,5 +123,5 @@ def _open_torch(path: Path, precision: str) -> Predict:
     """Load a pickled model, and cast its encoder if so wanted."""
     model = torch.load(path, map_location="cpu", weights_only=False)["model"].eval()
     if precision == "bf16":
-        Bfloat16Towers(model.model.frozen_towers)
+        Bfloat16Towers(model.towers)
     return predict_with(model)

@@ -14,9 +14,13 @@ import torch
 from anomalib.engine import Engine
 from tqdm import tqdm
 
-import anomalib_mediclip.models
+import anomalib_mediclip.models  # noqa: F401  # the classes that checkpoints name
 from anomalib_mediclip.data import FewShotDataModule
+from anomalib_mediclip.export.artifact import model_class
+from anomalib_mediclip.models.components.checkpoint import trained_model
 from anomalib_mediclip.models.components.few_shot_module import FewShotModule
+from anomalib_mediclip.models.components.frozen_encoder import FrozenEncoderModule
+from anomalib_mediclip.models.components.pre_processing import transform_of
 from anomalib_mediclip.parity.comparison import (
     BATCH_SIZE,
     Predictions,
@@ -102,7 +106,7 @@ def write_parity_report(
     with tqdm(total=len(formats) + 1 + rounds * len(rows), desc="loading") as progress:
         model = load_model(ckpt_path)
         title = _title(model, ckpt_path, compared)
-        image_size = tuple(model.hparams["image_size"])
+        image_size = model.image_size
         paths = _export(model, data, rows, output / "exports", progress)
         progress.set_description("checkpoint")
         reference = predict_all(predict_with(_as_trained(model)), compared, image_size)
@@ -134,12 +138,12 @@ def load_model(ckpt_path: Path) -> FewShotModule:
         msg = f"There is no checkpoint {ckpt_path} (absolute: {ckpt_path.resolve()}); check --ckpt_path."
         raise FileNotFoundError(msg)
     try:
-        name = torch.load(ckpt_path, map_location="cpu", weights_only=True)["frozen_encoder"]["model"]
-        model_class = getattr(anomalib_mediclip.models, name)
+        name = trained_model(torch.load(ckpt_path, map_location="cpu", weights_only=True))
+        loaded: Any = model_class(str(name), ckpt_path)
     except Exception as error:
         msg = f"{ckpt_path} is not a checkpoint of a model of anomalib-mediclip ({type(error).__name__}: {error})."
         raise ValueError(msg) from error
-    return model_class.load_from_checkpoint(ckpt_path, map_location="cpu").eval()
+    return loaded.load_from_checkpoint(ckpt_path, map_location="cpu").eval()
 
 
 def _check(formats: Sequence[FormatName], data: FewShotDataModule | None, rounds: int) -> None:
@@ -155,16 +159,17 @@ def _check(formats: Sequence[FormatName], data: FewShotDataModule | None, rounds
 
 def _title(model: FewShotModule, ckpt_path: Path, compared: ComparedImages) -> str:
     """Say what was measured."""
-    height, width = model.hparams["image_size"]
+    height, width = model.image_size
     count = f"{len(compared)} images"
     if compared.labels is not None:
         count += f" ({int((~compared.labels).sum())} normal, {int(compared.labels.sum())} anomalous)"
-    return f"{ckpt_path.name}: {type(model).__name__} on {model.hparams['encoder']}, {height} x {width}; {count}"
+    encoder = f" on {model.hparams['encoder']}" if isinstance(model, FrozenEncoderModule) else ""
+    return f"{ckpt_path.name}: {type(model).__name__}{encoder}, {height} x {width}; {count}"
 
 
 def _as_trained(model: Any) -> Any:
     """Return the checkpoint's prediction with the pre-processing of training, which exports replace by their own."""
-    transform = getattr(model.pre_processor, "transform", None) or (lambda images: images)
+    transform = transform_of(model.pre_processor) or (lambda images: images)
     post_process = model.post_processor or (lambda batch: batch)
     return lambda images: post_process(model.model(transform(images)))
 

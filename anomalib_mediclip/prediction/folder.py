@@ -10,9 +10,11 @@ worker processes decode, an unreadable file costs its own row only, and every ba
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from anomalib.data import ImageBatch, ImageItem, PredictDataset
+from lightning import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import Resize, Transform
 from torchvision.transforms.v2.functional import resize
@@ -102,15 +104,19 @@ def prediction_loader(path: str | Path, image_size: tuple[int, int], transform: 
     )
 
 
-def read_again(batch: ImageBatch, dataset: Dataset) -> None:
-    """Replace the images that anomalib's own prediction data set saturates (16-bit) or reads transparent.
+class FullDepthImages(Callback):
+    """Replaces the images that anomalib's own prediction data set saturates (16-bit) or reads transparent."""
 
-    Args:
-        batch (ImageBatch): Batch, changed in place.
-        dataset (Dataset): Data set that the batch was read from; of any other kind, nothing is done.
-    """
-    if not isinstance(dataset, PredictDataset) or batch.image is None:
-        return
-    for index, path in enumerate(batch.image_path or []):
-        if is_deep(path) or has_transparency(path):
-            batch.image[index] = resize(read_image(path), list(batch.image.shape[-2:]), antialias=True).to(batch.image)
+    def on_predict_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: ImageBatch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Read such images of a batch again, and bring them to the size that the others have by now."""
+        del pl_module, batch_idx
+        loaders: Any = trainer.predict_dataloaders
+        dataset = (loaders[dataloader_idx] if isinstance(loaders, list) else loaders).dataset
+        if not isinstance(dataset, PredictDataset) or batch.image is None:
+            return
+        size = list(batch.image.shape[-2:])
+        for index, path in enumerate(batch.image_path or []):
+            if is_deep(path) or has_transparency(path):
+                batch.image[index] = resize(read_image(path), size, antialias=True).to(batch.image)

@@ -5,13 +5,14 @@
 
 import csv
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from anomalib.data import ImageBatch
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
 
 from anomalib_mediclip.io import natural_key
 from anomalib_mediclip.prediction.folder import UNREADABLE, is_unreadable
@@ -22,59 +23,42 @@ LISTED_IN_ERRORS = 5
 COLUMNS = ("file", "score", "label", "threshold")
 
 
-class PredictionTable(Callback):
+class PredictionTable(BasePredictionWriter):
     """Writes ``predictions.csv`` into the folder of the run, each batch as soon as it is predicted.
 
     The columns are ``file``; ``score``, calibrated; ``label``, which is ``normal``, ``anomalous`` or ``unreadable``;
     and ``threshold``, where scores are cut. With several processes each writes a table of its own, and the first joins
-    them in the end.
+    them at the end.
     """
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin the table of this process.
-
-        Args:
-            trainer (Trainer): Trainer, whose folder the table is written to.
-            pl_module (LightningModule): Model.
-        """
+        """Begin the table of this process."""
         del pl_module
         path = _part(trainer, trainer.global_rank)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         _append(path, [COLUMNS])
 
-    def on_predict_batch_end(
+    def write_on_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Any,
-        batch: ImageBatch,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
         batch_idx: int,
-        dataloader_idx: int = 0,
+        dataloader_idx: int,
     ) -> None:
-        """Write the rows of a batch.
-
-        Args:
-            trainer (Trainer): Trainer.
-            pl_module (LightningModule): Model, whose post-processor holds the threshold.
-            outputs (Any): Output of the step.
-            batch (ImageBatch): Batch with predictions.
-            batch_idx (int): Number of the batch.
-            dataloader_idx (int, optional): Number of the data loader. Defaults to ``0``.
-        """
-        del outputs, batch_idx, dataloader_idx
+        """Write the rows of a batch."""
+        del prediction, batch_indices, batch_idx, dataloader_idx
         threshold = getattr(pl_module.post_processor, "normalized_image_threshold", None)
         _append(_part(trainer, trainer.global_rank), _rows(batch, threshold))
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Join the tables of all processes.
 
-        Args:
-            trainer (Trainer): Trainer.
-            pl_module (LightningModule): Model.
-
         Raises:
-            ValueError: If a file could not be read; everything else is predicted and written by then.
+            ValueError: If a file could not be read; all others are predicted and written by then.
         """
         del pl_module
         trainer.strategy.barrier("predictions.csv")

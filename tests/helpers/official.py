@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from anomalib_mediclip import MediCLIPModel
+from anomalib_mediclip.models.mediclip.builder import build_mediclip
 
 # order of the official configuration, which the stored context vectors follow
 ABNORMAL_TOKENS = [
@@ -45,7 +46,7 @@ class OfficialRun:
 
     def model(self, **switches) -> MediCLIPModel:
         """Return our model with the official run's learnt parameters."""
-        model = MediCLIPModel(
+        model = build_mediclip(
             self.encoder, layers=LAYERS, image_size=IMAGE_SIZE, abnormal_tokens=ABNORMAL_TOKENS, **switches
         )
         with torch.no_grad():

@@ -23,11 +23,11 @@ def options_of(name: str) -> dict:
 def test_the_paper_is_the_default() -> None:
     import inspect
 
-    from anomalib_mediclip import MediCLIPModel
+    from anomalib_mediclip.models.mediclip.builder import build_mediclip
     from anomalib_mediclip.synthesis import MedicalAnomalyGenerator
 
     defaults = {name: parameter.default for name, parameter in inspect.signature(MediCLIP).parameters.items()}
-    for name, parameter in inspect.signature(MediCLIPModel).parameters.items():
+    for name, parameter in inspect.signature(build_mediclip).parameters.items():
         assert parameter.default == defaults[name], name
     options = options_of("mediclip.yaml")
     synthesis = options.pop("synthesis")

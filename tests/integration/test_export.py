@@ -195,7 +195,7 @@ def test_calibrated_model_is_exported_without_warning(model, tmp_path, caplog, r
 
 def test_checkpoint_of_another_version_is_refused(checkpoint, tmp_path) -> None:
     content = torch.load(checkpoint, weights_only=True)
-    content["frozen_encoder"]["settings"]["hyperbolic"] = True
+    content["options"]["hyperbolic"] = True
     content["training_record"]["versions"]["anomalib-mediclip"] = "9.9"
     torch.save(content, tmp_path / "new.ckpt")
     with pytest.raises(ValueError, match=r"another version of anomalib-mediclip \(9\.9; .*hyperbolic"):

@@ -8,6 +8,8 @@ import torch
 from lightning import Callback
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from anomalib_mediclip.models.mediclip.lightning_model import PaintedBatch
+from anomalib_mediclip.models.mediclip.support_features import SupportFeatures
 from tests.integration.test_training import (
     assert_same,
     checkpoint_of,
@@ -52,14 +54,19 @@ def fitted(model, root, folder, epochs=2, **options):
 
 def test_painting_before_the_transfer_gives_the_weights_of_painting_in_the_step(official, sample_data, tmp_path):
     early, late = tiny_model(official), tiny_model(official)
-    painted_in_step: list[bool] = []
-    step = early.training_step
-    early.training_step = lambda batch: painted_in_step.append(early._painted is None) or step(batch)
-    late._is_final = lambda batch: False
+    painted_in_step: dict[str, list[bool]] = {"early": [], "late": []}
+
+    def watch(model, noted: list[bool]) -> None:
+        step = model.training_step
+        model.training_step = lambda batch: noted.append(not isinstance(batch, PaintedBatch)) or step(batch)
+
+    watch(early, painted_in_step["early"])
+    watch(late, painted_in_step["late"])
+    late.on_before_batch_transfer = lambda batch, dataloader_idx: batch
     fitted(early, sample_data, tmp_path / "early")
     fitted(late, sample_data, tmp_path / "late")
-    assert painted_in_step
-    assert not any(painted_in_step)
+    assert set(painted_in_step["early"]) == {False}
+    assert set(painted_in_step["late"]) == {True}
     assert_same(learnt(early), learnt(late))
 
 
@@ -100,7 +107,7 @@ def test_unchanged_images_are_encoded_once(official, sample_data, tmp_path):
 def test_features_kept_change_the_weights_by_rounding_only(official, sample_data, tmp_path, monkeypatch):
     kept = learnt(fitted(tiny_model(official, synthesis=WITH_IDENTITY), sample_data, tmp_path / "kept"))
     without = tiny_model(official, synthesis=WITH_IDENTITY)
-    monkeypatch.setattr(without, "_known_features", lambda images, painted: None)
+    monkeypatch.setattr(SupportFeatures, "encode", lambda self, images, names: None)
     for name, value in learnt(fitted(without, sample_data, tmp_path / "without")).items():
         torch.testing.assert_close(kept[name], value, rtol=1e-4, atol=1e-5)
 

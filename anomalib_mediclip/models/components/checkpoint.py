@@ -1,67 +1,109 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What a checkpoint says of the model it belongs to, and when a model refuses it.
+"""Description of a model in its checkpoints, and the checks that refuse a checkpoint of another model.
 
-Checkpoints hold what was learnt but not the frozen encoder. The same learnt weights over another encoder, or under
-another temperature, would give maps without meaning, so both are described in the checkpoint and compared on loading.
+The same learnt weights under another option, or over another frozen encoder, would give maps without meaning. The
+description therefore holds every option of the model that is not known to matter in training only.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from anomalib_mediclip import __version__
 
+MODEL = "model"  # key in checkpoints: name of the model's class
+OPTIONS = "options"
+ENCODER = "frozen_encoder"
 
-def describe_model(
-    model: str,
-    options: Mapping[str, Any],
-    encoder_hash: str,
-    settings: Sequence[str],
-) -> dict[str, Any]:
-    """Describe a model in plain data.
+
+def describe_options(options: Mapping[str, Any], training_only: Collection[str]) -> dict[str, Any]:
+    """Return the options that decide which map the learnt weights give.
 
     Args:
-        model (str): Name of the model's class.
-        options (Mapping[str, Any]): Constructor arguments of the model.
-        encoder_hash (str): Hash of the weights of its frozen encoder.
-        settings (Sequence[str]): Names of the options that decide what map the learnt weights give.
+        options (Mapping[str, Any]): Constructor arguments of a model.
+        training_only (Collection[str]): Names of options that matter in training only.
 
     Returns:
-        dict[str, Any]: Class of the model, name, weights and hash of the encoder, and the settings that decide the map.
+        dict[str, Any]: Plain data.
     """
-    return {
-        "model": model,
-        "name": options["encoder"],
-        "weights": options["weights"],
-        "hash": encoder_hash,
-        "settings": {name: _plain(options[name]) for name in settings},
-    }
+    return {name: _plain(value) for name, value in options.items() if name not in training_only}
 
 
-def check_model(
-    trained: dict[str, Any] | None, present: dict[str, Any], versions: Mapping[str, str] | None = None
-) -> None:
-    """Refuse a checkpoint that would give this model other maps than the one it was trained in.
+def trained_model(checkpoint: Mapping[str, Any]) -> str | None:
+    """Return the name of the model class that wrote a checkpoint, None if it is not one of this plugin."""
+    # before 0.1.0 the name stood in the description of the encoder
+    return checkpoint.get(MODEL) or checkpoint.get(ENCODER, {}).get("model")
+
+
+def check_model(checkpoint: Mapping[str, Any], present: str) -> None:
+    """Refuse a checkpoint of another model.
 
     Args:
-        trained (dict[str, Any] | None): Description in the checkpoint.
-        present (dict[str, Any]): Description of the model that loads it.
-        versions (Mapping[str, str] | None, optional): Versions that the checkpoint was written with.
-            Defaults to ``None``: not recorded.
+        checkpoint (Mapping[str, Any]): Checkpoint.
+        present (str): Name of the class of the model that loads it.
 
     Raises:
-        ValueError: If encoder, its weights or a setting differ, or are of another version; names both and the cure.
+        ValueError: If the checkpoint is of another model, or of none of this plugin.
     """
+    trained = trained_model(checkpoint)
     if trained is None:
-        msg = "The checkpoint describes no frozen encoder: it was not written by anomalib-mediclip."
+        msg = "The checkpoint names no model: it was not written by anomalib-mediclip."
         raise ValueError(msg)
-    if trained["model"] != present["model"]:
+    if trained != present:
+        msg = f"The checkpoint belongs to {trained}, this model is {present}. Give --model accordingly."
+        raise ValueError(msg)
+
+
+def check_options(checkpoint: Mapping[str, Any], present: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint that was trained under other options.
+
+    Args:
+        checkpoint (Mapping[str, Any]): Checkpoint.
+        present (Mapping[str, Any]): Options of the model that loads it, from :func:`describe_options`.
+
+    Raises:
+        ValueError: If an option differs, or only one of the two has it; names it and the cure.
+    """
+    trained: Mapping[str, Any] = checkpoint[OPTIONS] if OPTIONS in checkpoint else checkpoint[ENCODER]["settings"]
+    unlike = sorted(trained.keys() ^ present.keys())
+    if unlike:
+        version = checkpoint.get("training_record", {}).get("versions", {}).get("anomalib-mediclip", "not recorded")
         msg = (
-            f"The checkpoint belongs to {trained['model']}, this model is {present['model']}. Give --model accordingly."
+            f"The checkpoint was written by another version of anomalib-mediclip ({version}; this is {__version__}): "
+            f"only one of them has {', '.join(unlike)}. Install that version, or train again."
         )
         raise ValueError(msg)
-    names = trained["name"], present["name"]
+    cures = [f"--model.{name} {value}" for name, value in trained.items() if present[name] != value]
+    if cures:
+        msg = f"The checkpoint was trained with other settings than this model has. Give {', '.join(cures)}."
+        raise ValueError(msg)
+
+
+def describe_encoder(options: Mapping[str, Any], encoder_hash: str) -> dict[str, Any]:
+    """Describe a frozen encoder.
+
+    Args:
+        options (Mapping[str, Any]): Constructor arguments of the model.
+        encoder_hash (str): Hash of the encoder's weights.
+
+    Returns:
+        dict[str, Any]: ``name``, ``weights`` and ``hash``.
+    """
+    return {"name": options["encoder"], "weights": options["weights"], "hash": encoder_hash}
+
+
+def check_encoder_name(checkpoint: Mapping[str, Any], present: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint that was trained on an encoder of another name.
+
+    Args:
+        checkpoint (Mapping[str, Any]): Checkpoint.
+        present (Mapping[str, Any]): Encoder of the model that loads it, from :func:`describe_encoder`.
+
+    Raises:
+        ValueError: If the names differ; names both and the cure.
+    """
+    names = checkpoint[ENCODER]["name"], present["name"]
     moved = all(name.startswith("local-dir:") for name in names)  # a folder may lie elsewhere; the hash decides
     if names[0] != names[1] and not moved:
         msg = (
@@ -69,33 +111,25 @@ def check_model(
             "Give the configuration it was trained with, or --model.encoder, --model.weights and --model.layers."
         )
         raise ValueError(msg)
-    _check_version(trained["settings"], present["settings"], (versions or {}).get("anomalib-mediclip"))
-    _check_settings(trained["settings"], present["settings"])
+
+
+def check_encoder_hash(checkpoint: Mapping[str, Any], present: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint that was trained on other weights of the encoder.
+
+    Args:
+        checkpoint (Mapping[str, Any]): Checkpoint.
+        present (Mapping[str, Any]): Encoder of the model that loads it, from :func:`describe_encoder`.
+
+    Raises:
+        ValueError: If the hashes differ; names both and the cure.
+    """
+    trained = checkpoint[ENCODER]
     if trained["hash"] != present["hash"]:
         msg = (
-            f"The checkpoint was trained on other weights of {names[0]!r} ({trained['weights']}, hash "
+            f"The checkpoint was trained on other weights of {trained['name']!r} ({trained['weights']}, hash "
             f"{trained['hash']}) than this model has ({present['weights']}, hash {present['hash']}). "
             "Give --model.weights as in training."
         )
-        raise ValueError(msg)
-
-
-def _check_version(trained: dict[str, Any], present: dict[str, Any], version: str | None) -> None:
-    """Refuse settings that this version of the plugin does not have, or has in addition."""
-    unlike = sorted(trained.keys() ^ present.keys())
-    if unlike:
-        msg = (
-            f"The checkpoint was written by another version of anomalib-mediclip ({version or 'not recorded'}; this is "
-            f"{__version__}): only one of them has {', '.join(unlike)}. Install that version, or train again."
-        )
-        raise ValueError(msg)
-
-
-def _check_settings(trained: dict[str, Any], present: dict[str, Any]) -> None:
-    """Refuse settings that differ, and say what to give."""
-    cures = [f"--model.{name} {value}" for name, value in trained.items() if present[name] != value]
-    if cures:
-        msg = f"The checkpoint was trained with other settings than this model has. Give {', '.join(cures)}."
         raise ValueError(msg)
 
 

@@ -1,219 +1,290 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Life cycle shared by the models of the plugin: a frozen encoder and little else that is learnt from a few images.
+"""Few-shot protocol that all models of the plugin share, whatever they learn.
 
-It is a mixin, not a subclass of ``AnomalibModule``: anomalib finds models among the direct subclasses of that class.
+A training runs for a fixed number of epochs, and its last weights are the result. The synthetic validation set
+calibrates the scores in the last epoch. A run stops when its loss is not finite, resumes to the weights of an
+uninterrupted one, and leaves a record of its data, versions and metrics.
 """
 
 import logging
-import warnings
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, cast
 
 import torch
 from anomalib import LearningType
 from anomalib.data import ImageBatch
 from anomalib.data.transforms.utils import extract_transforms_by_type
 from anomalib.metrics import Evaluator
+from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
-from anomalib.visualization import ImageVisualizer
+from anomalib.visualization import ImageVisualizer, Visualizer
+from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
+from torch import nn
+from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import InterpolationMode, Normalize, Resize
 
-from anomalib_mediclip.evaluation import CalibrationPostProcessor, MedicalEvaluator
-from anomalib_mediclip.export.hooks import ExportHooks
-from anomalib_mediclip.models.components.checkpoint import check_model, describe_model
-from anomalib_mediclip.models.components.encoder_precision import EncoderPrecision
-from anomalib_mediclip.models.components.pre_processing import ExportablePreProcessor
-from anomalib_mediclip.models.components.training_record import RecordHooks
-from anomalib_mediclip.prediction.hooks import PredictionHooks
+from anomalib_mediclip.evaluation import MedicalEvaluator
+from anomalib_mediclip.evaluation.calibration import POST_PROCESSORS, CalibrationPostProcessor, ScoreKind
+from anomalib_mediclip.export.mixin import ExportMethods
+from anomalib_mediclip.models.components.checkpoint import MODEL, OPTIONS, check_model, check_options, describe_options
+from anomalib_mediclip.models.components.pre_processing import ExportablePreProcessor, transform_of
+from anomalib_mediclip.models.components.training_record import (
+    RECORD,
+    MetricsRecorder,
+    describe_training,
+    read_metrics,
+)
+from anomalib_mediclip.prediction.folder import FullDepthImages, prediction_loader
 from anomalib_mediclip.prediction.pictures import MedicalVisualizer
+from anomalib_mediclip.prediction.table import PredictionTable
 
 logger = logging.getLogger(__name__)
 
+IMAGE_SIZE = (224, 224)  # pixels, of models without an option ``image_size``
 
-class FewShotModule(PredictionHooks, RecordHooks, ExportHooks, EncoderPrecision):
-    """Mixin for an ``AnomalibModule``, named before it among the bases.
 
-    The hyper-parameters ``encoder``, ``weights`` and ``image_size`` describe the frozen encoder. The model's ``FROZEN``
-    holds the prefixes of the modules that are never learnt and never saved, and its ``encoder_hash`` recognises their
-    weights.
+class FewShotModule(ExportMethods, AnomalibModule):
+    """Base of the plugin's models: a subclass has a ``model``, a ``training_step`` and ``configure_optimizers``.
+
+    A model is declared as ``class Method(FewShotModule, AnomalibModule)``: anomalib finds models among the direct
+    subclasses of ``AnomalibModule``. In training its ``model`` returns whatever the loss needs; otherwise it returns an
+    ``InferenceBatch`` with raw scores of the kind ``SCORES``. Images are RGB in [0, 1], and every normalisation is part
+    of the model.
+
+    Args:
+        pre_processor (nn.Module | bool, optional): Pre-processor, or whether to use the default (resize only).
+            Defaults to ``True``.
+        post_processor (nn.Module | bool, optional): Post-processor, or whether to use the default (monotonic
+            calibration). Defaults to ``True``.
+        evaluator (Evaluator | bool, optional): Evaluator, or whether to use the default (exact AUROC, F1).
+            Defaults to ``True``.
+        visualizer (Visualizer | bool, optional): Visualizer, or whether to use the default. Defaults to ``True``.
+
+    Raises:
+        TypeError: If the post-processor is one for scores of another kind.
 
     Attributes:
         MAX_EPOCHS (int): Epochs of a run for which the user gives no limit.
-        SETTINGS (tuple[str, ...]): Hyper-parameters that decide what map the learnt weights give.
+        SCORES (ScoreKind): Kind of the model's scores, from which the default post-processor follows.
+        TRAINING_OPTIONS (frozenset[str]): Options that matter in training only. A checkpoint is refused by a model
+            that differs in any other option.
+        training_record (dict[str, Any]): Plain data: ``data``, ``versions``, ``epochs``, ``steps``, and ``metrics`` of
+            the test. What is not known is absent.
+        prediction_path (Path | None): Image or folder to predict when the engine is given no data;
+            ``anomalib predict --data FOLDER`` sets it.
 
     Example:
-        >>> from anomalib.models.components import AnomalibModule
         >>> from anomalib_mediclip import MediCLIP
-        >>> MediCLIP.__bases__ == (FewShotModule, AnomalibModule)
-        True
-        >>> MediCLIP in AnomalibModule.__subclasses__()
-        True
+        >>> issubclass(MediCLIP, FewShotModule), MediCLIP in AnomalibModule.__subclasses__()
+        (True, True)
     """
 
     MAX_EPOCHS: ClassVar[int]
-    SETTINGS: ClassVar[tuple[str, ...]] = ("layers", "image_size")
+    SCORES: ClassVar[ScoreKind] = "probability"
+    TRAINING_OPTIONS: ClassVar[frozenset[str]] = frozenset({"seed"})
 
-    model: Any
+    model: Any  # nn.Module, whose parts are not declared here
+    training_record: dict[str, Any] = {}  # noqa: RUF012  # replaced, never changed
+    prediction_path: Path | None = None
     _resumed_from: str | None = None
-    _limit_val_batches: int | float = 1.0
-    _unchecked_loss: tuple[torch.Tensor, str, str] | None = None
+    _validation_limit: int | float = 1.0
+
+    def __init__(
+        self,
+        pre_processor: nn.Module | bool = True,
+        post_processor: nn.Module | bool = True,
+        evaluator: Evaluator | bool = True,
+        visualizer: Visualizer | bool = True,
+    ) -> None:
+        if isinstance(post_processor, CalibrationPostProcessor) and post_processor.SCORES != self.SCORES:
+            msg = (
+                f"{type(post_processor).__name__} takes scores that are a {post_processor.SCORES}, and those of "
+                f"{type(self).__name__} are a {self.SCORES}. "
+                f"Use anomalib_mediclip.evaluation.{POST_PROCESSORS[self.SCORES].__name__}, with the same arguments."
+            )
+            raise TypeError(msg)
+        super().__init__(pre_processor, post_processor, evaluator, visualizer)
+        self._unchecked_losses: dict[str, tuple[torch.Tensor, str, str]] = {}
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels that the model computes on."""
+        height, width = self.hparams.get("image_size", IMAGE_SIZE)
+        return height, width
 
     # -- training ------------------------------------------------------------------------------------------------------
 
+    @abstractmethod
+    def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
+        """Compute the loss of a batch of normal images, and hand it through :meth:`checked_loss`."""
+
     def on_fit_start(self) -> None:
         """Check the pre-processor, and remember whether the run was resumed."""
-        transform = getattr(self.pre_processor, "transform", None)
+        transform = transform_of(self.pre_processor)
         if transform is not None and extract_transforms_by_type(transform, Normalize):
             msg = (
                 f"{type(self).__name__} takes images in [0, 1] and normalises inside the model. "
                 "Remove Normalize from the pre-processor."
             )
             raise ValueError(msg)
-        expected = tuple(self.hparams["image_size"])
-        if self.input_size is not None and tuple(self.input_size) != expected:
-            msg = f"The pre-processor resizes to {tuple(self.input_size)}, the model expects image_size={expected}."
+        if self.input_size is not None and tuple(self.input_size) != self.image_size:
+            given = tuple(self.input_size)
+            msg = f"The pre-processor resizes to {given}, the model expects image_size={self.image_size}."
             raise ValueError(msg)
-        # Lightning wonders about the frozen encoder
-        warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
         self._resumed_from = str(self.trainer.ckpt_path) if self.trainer.ckpt_path else None
-        self._limit_val_batches = self.trainer.limit_val_batches
+        self._validation_limit = self.trainer.limit_val_batches
 
     def on_train_epoch_start(self) -> None:
         """Validate in the last epoch only: validation calibrates the scores and decides nothing else."""
-        self.trainer.limit_val_batches = self._limit_val_batches if self._calibrates_now() else 0
+        self.trainer.limit_val_batches = self._validation_limit if self._calibrates_now() else 0
 
     def on_train_end(self) -> None:
         """Give the trainer back as it was."""
-        self.trainer.limit_val_batches = self._limit_val_batches
+        self.trainer.limit_val_batches = self._validation_limit
 
-    def checked_loss(self, loss: torch.Tensor, batch_size: int, cure: str) -> torch.Tensor:
-        """Log the loss of a training step, and stop the run if it is not finite.
+    def checked_loss(self, loss: torch.Tensor, batch_size: int, cure: str, name: str = "loss") -> torch.Tensor:
+        """Log a loss of a training step, and stop the run if it is not finite.
 
-        It is looked at when the next step, the epoch or a checkpoint needs it: at once, a GPU would have to finish.
+        The value is read when the next step, the epoch or a checkpoint needs it. Reading it at once would make a GPU
+        finish first.
 
         Args:
             loss (torch.Tensor): Scalar.
             batch_size (int): Number of images in the batch.
             cure (str): What the user can do about a loss that is not finite, in whole sentences.
+            name (str, optional): Name of the loss, for models that have several. Defaults to ``"loss"``.
 
         Returns:
             torch.Tensor: The loss.
 
         Raises:
-            FloatingPointError: If the loss of the step before is not finite.
+            FloatingPointError: If this loss was not finite in the step before.
         """
-        self._check_loss()
-        self._unchecked_loss = loss.detach(), f"step {self.global_step} (epoch {self.current_epoch})", cure
-        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=batch_size)
+        self._check_loss(name)
+        self._unchecked_losses[name] = loss.detach(), f"step {self.global_step} (epoch {self.current_epoch})", cure
+        self.log(f"train_{name}", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=batch_size)
         return loss
 
     def on_train_epoch_end(self) -> None:
-        """Look at the loss of the last step."""
-        self._check_loss()
+        """Read the losses of the last step."""
+        self._check_losses()
 
-    def _check_loss(self) -> None:
-        """Stop the run if the loss that was put aside is not finite."""
-        unchecked, self._unchecked_loss = self._unchecked_loss, None
+    def _check_losses(self) -> None:
+        """Stop the run if a loss that was put aside is not finite."""
+        for name in list(self._unchecked_losses):
+            self._check_loss(name)
+
+    def _check_loss(self, name: str) -> None:
+        """Stop the run if this loss was put aside and is not finite."""
+        unchecked = self._unchecked_losses.pop(name, None)
         if unchecked is None or torch.isfinite(unchecked[0]):
             return
         loss, step, cure = unchecked
-        msg = (
-            f"The loss is {loss.item()} at {step}; training stops. "
-            f"The last checkpoint, {self._last_checkpoint()}, is kept. {cure}"
-        )
+        written = getattr(self.trainer.checkpoint_callback, "best_model_path", "") or "none yet"
+        msg = f"The {name} is {loss.item()} at {step}; training stops. The last checkpoint, {written}, is kept. {cure}"
         raise FloatingPointError(msg)
 
     def validation_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
-        """Predict a batch of the synthetic validation set.
-
-        Args:
-            batch (ImageBatch): Batch of images.
-            *args (Any): Not used.
-            **kwargs (Any): Not used.
-
-        Returns:
-            STEP_OUTPUT: The batch with predictions.
-        """
+        """Predict a batch of the synthetic validation set."""
         del args, kwargs
         return batch.update(**self.model(batch.image)._asdict())
 
-    # -- checkpoints ---------------------------------------------------------------------------------------------------
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save what was learnt, and by what the frozen encoder is recognised, but not the encoder itself.
-
-        Args:
-            checkpoint (dict[str, Any]): Checkpoint to be written, changed in place.
-
-        Raises:
-            FloatingPointError: If the loss of the last step is not finite; nothing is written then.
-        """
-        self._check_loss()
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["state_dict"] = {
-            name: value for name, value in checkpoint["state_dict"].items() if not name.startswith(self._not_saved)
-        }
-        checkpoint["frozen_encoder"] = self._description()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the frozen encoder back under what was learnt, after checking that it is the same one.
-
-        Args:
-            checkpoint (dict[str, Any]): Checkpoint that was read, changed in place.
-
-        Raises:
-            ValueError: If the checkpoint was trained on another encoder, or with settings that give other maps.
-        """
-        if self._is_retest_after_resuming():
-            logger.warning("Testing the weights just trained, not those of %s it was resumed from.", self._resumed_from)
-            checkpoint["state_dict"] = self.state_dict()
-            return
-        super().on_load_checkpoint(checkpoint)
-        check_model(checkpoint.get("frozen_encoder"), self._description(), self.training_record.get("versions"))
-        checkpoint["state_dict"].update(
-            {name: value for name, value in self.state_dict().items() if name.startswith(self._not_saved)}
-        )
-
-    @property
-    def _not_saved(self) -> tuple[str, ...]:
-        """Prefixes of the state that checkpoints leave out: the frozen encoder, and the evaluator.
-
-        Metrics of a user's own evaluator may have state that the default evaluator does not expect.
-        """
-        return (*(f"model.{prefix}" for prefix in self.model.FROZEN), "evaluator.")
-
-    def _description(self) -> dict[str, Any]:
-        """Describe this model for its checkpoints."""
-        return describe_model(self.name, self.hparams, self.model.encoder_hash, self.SETTINGS)
-
-    def _is_retest_after_resuming(self) -> bool:
-        """Tell whether anomalib's ``train`` is about to test the checkpoint that it resumed from."""
-        trainer = self._trainer
-        if trainer is None or self._resumed_from is None or trainer.state.fn != TrainerFn.TESTING:
-            return False
-        return self._resumed_from == str(trainer.ckpt_path)
-
-    def _last_checkpoint(self) -> str:
-        """Return where the last checkpoint lies."""
-        callback = self.trainer.checkpoint_callback
-        return getattr(callback, "best_model_path", "") or "none yet"
-
     def _calibrates_now(self) -> bool:
         """Tell whether this epoch is the last, or the user follows the validation metrics."""
-        trainer: Any = self.trainer
+        trainer = self.trainer
         # with these callbacks every epoch may be the last
-        followed = any(isinstance(callback, (EarlyStopping, Timer)) for callback in trainer.callbacks)
+        followed = any(isinstance(callback, EarlyStopping | Timer) for callback in cast("Any", trainer).callbacks)
         if followed or trainer.check_val_every_n_epoch != 1:
             return True
         if trainer.max_epochs not in (None, -1) and self.current_epoch + 1 >= trainer.max_epochs:
             return True
         return trainer.max_steps != -1 and self.global_step + trainer.num_training_batches >= trainer.max_steps
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------------
+
+    @property
+    def unsaved(self) -> tuple[str, ...]:
+        """Prefixes of the state that checkpoints leave out.
+
+        Metrics of a user's own evaluator may have state that the default evaluator does not expect.
+        """
+        return ("evaluator.",)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the model's description and the record of its training; raise instead if a loss is not finite."""
+        self._check_losses()
+        super().on_save_checkpoint(checkpoint)
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {name: value for name, value in state.items() if not name.startswith(self.unsaved)}
+        checkpoint[MODEL] = self.name
+        checkpoint[OPTIONS] = describe_options(self.hparams, self.TRAINING_OPTIONS)
+        trainer = _attached_trainer(self)
+        if trainer is not None and trainer.state.fn == TrainerFn.FITTING:
+            self.training_record = describe_training(trainer)
+        checkpoint[RECORD] = self.training_record
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that the checkpoint is one of this model, and complete it by the state that it leaves out."""
+        if self._is_retest_after_resuming():
+            logger.warning("Testing the weights just trained, not those of %s it was resumed from.", self._resumed_from)
+            checkpoint["state_dict"] = self.state_dict()
+            return
+        super().on_load_checkpoint(checkpoint)
+        self.check_checkpoint(checkpoint)
+        self.training_record = checkpoint.get(RECORD, {})
+        own = self.state_dict()
+        checkpoint["state_dict"].update({name: own[name] for name in own if name.startswith(self.unsaved)})
+
+    def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint that would give this model other maps than it had when it was trained.
+
+        Args:
+            checkpoint (dict[str, Any]): Checkpoint.
+
+        Raises:
+            ValueError: If it is of another model, or was trained under other options.
+        """
+        check_model(checkpoint, self.name)
+        check_options(checkpoint, describe_options(self.hparams, self.TRAINING_OPTIONS))
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # as anomalib declares it
+        cls, checkpoint_path: Path | str, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Load a checkpoint, and the test metrics that lie beside it; see anomalib's method of this name."""
+        model: Any = super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+        model.training_record = {**model.training_record, "metrics": read_metrics(checkpoint_path)}
+        return model
+
+    def _is_retest_after_resuming(self) -> bool:
+        """Tell whether anomalib's ``train`` is about to test the checkpoint that it resumed from."""
+        trainer = _attached_trainer(self)
+        if trainer is None or self._resumed_from is None or trainer.state.fn != TrainerFn.TESTING:
+            return False
+        return self._resumed_from == str(trainer.ckpt_path)
+
+    # -- prediction ----------------------------------------------------------------------------------------------------
+
+    def predict_dataloader(self) -> DataLoader:
+        """Return the loader of ``prediction_path``.
+
+        Lightning asks for it after the checkpoint has been loaded, so the pre-processor is that of the checkpoint.
+
+        Raises:
+            ValueError: If there is no path.
+        """
+        if self.prediction_path is None:
+            msg = "There is nothing to predict: give Engine.predict a data_path, dataloaders or a datamodule."
+            raise ValueError(msg)
+        return prediction_loader(self.prediction_path, self.image_size, transform_of(self.pre_processor))
 
     # -- what anomalib asks of a model ---------------------------------------------------------------------------------
 
@@ -222,22 +293,28 @@ class FewShotModule(PredictionHooks, RecordHooks, ExportHooks, EncoderPrecision)
         """Trainer arguments that always hold: no validation before training, it would feed the calibration."""
         return {"num_sanity_val_steps": 0}
 
-    def default_trainer_arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return trainer arguments that hold unless the user gives others; see :mod:`anomalib_mediclip.host.engine`.
-
-        Args:
-            given (Mapping[str, Any]): The user's trainer arguments.
-
-        Returns:
-            dict[str, Any]: Trainer arguments.
-        """
-        del given
+    @property
+    def default_trainer_arguments(self) -> dict[str, Any]:
+        """Trainer arguments that hold unless the user gives others; see :mod:`anomalib_mediclip.host.engine`."""
         return {"max_epochs": self.MAX_EPOCHS, "log_every_n_steps": 1}
 
     @property
     def learning_type(self) -> LearningType:
         """One-class: it learns from normal images. anomalib trains no model that calls itself few-shot."""
         return LearningType.ONE_CLASS
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the model for its card.
+
+        Returns:
+            dict[str, Any]: Plain data by name.
+        """
+        return describe_options(self.hparams, self.TRAINING_OPTIONS)
+
+    def configure_callbacks(self) -> Sequence[Callback]:
+        """Return anomalib's callbacks and those of the plugin; anomalib's pre-processor must run first."""
+        components = cast("Sequence[Callback]", super().configure_callbacks())
+        return [*components, FullDepthImages(), PredictionTable(), MetricsRecorder()]
 
     @staticmethod
     def configure_pre_processor(image_size: tuple[int, int] | None = None) -> PreProcessor:
@@ -249,12 +326,12 @@ class FewShotModule(PredictionHooks, RecordHooks, ExportHooks, EncoderPrecision)
         Returns:
             PreProcessor: Pre-processor without normalisation, which is part of the model.
         """
-        size = tuple(image_size or (224, 224))
+        size = tuple(image_size or IMAGE_SIZE)
         return ExportablePreProcessor(Resize(size, interpolation=InterpolationMode.BILINEAR, antialias=True))
 
     def configure_post_processor(self) -> PostProcessor:
-        """Return the default post-processor, a strictly monotonic calibration."""
-        return CalibrationPostProcessor()
+        """Return the default post-processor: a strictly monotonic calibration of scores of this kind."""
+        return POST_PROCESSORS[self.SCORES]()
 
     @staticmethod
     def configure_evaluator() -> Evaluator:
@@ -265,3 +342,11 @@ class FewShotModule(PredictionHooks, RecordHooks, ExportHooks, EncoderPrecision)
     def configure_visualizer(cls) -> ImageVisualizer:
         """Return the default visualizer."""
         return MedicalVisualizer()
+
+
+def _attached_trainer(module: AnomalibModule) -> Trainer | None:
+    """Return the trainer of a module, None where there is none (Lightning raises)."""
+    try:
+        return module.trainer
+    except RuntimeError:
+        return None

@@ -145,6 +145,18 @@ class ExportablePreProcessor(PreProcessor):
         self.export_transform = exportable(self.transform)
 
 
+def transform_of(pre_processor: nn.Module | None) -> Transform | None:
+    """Return the transform of a pre-processor.
+
+    Args:
+        pre_processor (nn.Module | None): Pre-processor of a model.
+
+    Returns:
+        Transform | None: Transform; None where the pre-processor has none, or is not one of anomalib.
+    """
+    return pre_processor.transform if isinstance(pre_processor, PreProcessor) else None
+
+
 def _is_linear(resize: Resize) -> bool:
     """Tell whether it is bilinear and antialiased, to a height and a width."""
     both_sides = resize.size is not None and len(resize.size) == 2

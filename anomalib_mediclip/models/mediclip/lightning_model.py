@@ -6,9 +6,11 @@
 Paper: https://arxiv.org/abs/2405.11315
 """
 
-import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from anomalib.data import ImageBatch
@@ -18,33 +20,36 @@ from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
+from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Resize
 
-from anomalib_mediclip.encoders.bfloat16 import computing_device, native_bfloat16
-from anomalib_mediclip.encoders.weights import TIMM_PREFIX
 from anomalib_mediclip.io import relative_names
-from anomalib_mediclip.models.components.few_shot_module import FewShotModule
+from anomalib_mediclip.models.components.frozen_encoder import EncoderPrecision, FrozenEncoderModule
+from anomalib_mediclip.models.components.pre_processing import transform_of
 from anomalib_mediclip.models.mediclip.anomaly_map import Aggregation
+from anomalib_mediclip.models.mediclip.builder import AdapterType, build_mediclip
 from anomalib_mediclip.models.mediclip.loss import MediCLIPLoss
 from anomalib_mediclip.models.mediclip.prompting import ABNORMAL_TOKENS, NORMAL_TOKENS, PromptType
 from anomalib_mediclip.models.mediclip.support_features import SupportFeatures
-from anomalib_mediclip.models.mediclip.torch_model import AdapterType, MediCLIPModel
+from anomalib_mediclip.models.mediclip.torch_model import MediCLIPModel
 from anomalib_mediclip.synthesis import MedicalAnomalyGenerator, SynthesisOptions
 
 MAX_SOURCES = 512  # support images kept in memory for CutPaste to cut from
 
 
-class PaintedBatch(NamedTuple):
-    """Images ``(B, 3, H, W)`` with anomalies, their masks ``(B, H, W)``, their names, and which had nothing painted."""
+@dataclass
+class PaintedBatch(ImageBatch):
+    """Batch whose images have synthetic anomalies.
 
-    images: torch.Tensor
-    masks: torch.Tensor
-    names: list[str]
-    unchanged: list[bool]
+    Attributes:
+        painted_mask (torch.Tensor | None): Masks of the anomalies, float32 ``(B, 1, H, W)`` in [0, 1].
+    """
+
+    painted_mask: torch.Tensor | None = None
 
 
-class MediCLIP(FewShotModule, AnomalibModule):
+class MediCLIP(FrozenEncoderModule, AnomalibModule):
     """MediCLIP: few-shot anomaly detection from normal images and anomalies synthesised on them.
 
     The defaults are the paper's. ``configs/model/`` holds them as files, together with those of the official code and
@@ -75,6 +80,9 @@ class MediCLIP(FewShotModule, AnomalibModule):
             ``{"tasks": {"source": 1}, "blending": "paste"}``; ``python -m anomalib_mediclip.synthesis --help`` explains
             them. Defaults to ``None``: the paper's three tasks with equal probability.
         learning_rate (float, optional): Learning rate of Adam. Defaults to ``1e-3``.
+        encoder_precision (str, optional): ``float32``, or ``bfloat16``, in which the frozen encoder is twice as fast
+            where the hardware has it; what is learnt, maps and loss stay in float32. Defaults to ``"auto"``:
+            ``bfloat16`` for CLIP on such hardware, else ``float32``.
         seed (int, optional): Seed of the initial weights and of the synthesis. The support set is drawn by the data
             module's own seed. Defaults to ``0``.
         pre_processor (PreProcessor | bool, optional): Pre-processor, or whether to use the default (resize only).
@@ -100,18 +108,9 @@ class MediCLIP(FewShotModule, AnomalibModule):
     """
 
     MAX_EPOCHS = 200  # official code; the paper does not say
-    SETTINGS = (
-        "layers",
-        "image_size",
-        "prompt",
-        "context_length",
-        "normal_tokens",
-        "abnormal_tokens",
-        "causal_text",
-        "adapter",
-        "temperature",
-        "aggregation",
-    )
+    FROZEN = ("vision_encoder", "prompts.text_encoder")
+    TRAINING_OPTIONS = FrozenEncoderModule.TRAINING_OPTIONS | {"learning_rate", "synthesis"}
+    EXPECTED_WARNINGS = (*FrozenEncoderModule.EXPECTED_WARNINGS, "You have overridden `on_before_batch_transfer`")
 
     model: MediCLIPModel
     anomaly_generator: MedicalAnomalyGenerator
@@ -132,6 +131,7 @@ class MediCLIP(FewShotModule, AnomalibModule):
         aggregation: Aggregation = "probability",
         synthesis: SynthesisOptions | None = None,
         learning_rate: float = 1e-3,  # noqa: ARG002  # a hyper-parameter, read in configure_optimizers
+        encoder_precision: EncoderPrecision = "auto",  # noqa: ARG002  # a hyper-parameter, read in setup
         seed: int = 0,
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
@@ -141,7 +141,7 @@ class MediCLIP(FewShotModule, AnomalibModule):
         if pre_processor is True:
             pre_processor = self.configure_pre_processor(image_size)
         super().__init__(pre_processor, post_processor, evaluator, visualizer)
-        self.model = MediCLIPModel(
+        self.model = build_mediclip(
             encoder=encoder,
             weights=weights,
             layers=layers,
@@ -156,23 +156,13 @@ class MediCLIP(FewShotModule, AnomalibModule):
             aggregation=aggregation,
             seed=seed,
         )
+        self.finish_encoder()
         self.anomaly_generator = MedicalAnomalyGenerator(**(synthesis or {}), seed=seed)
         self.loss = MediCLIPLoss()
         self._names: dict[str, str] = {}
         self._support_features: SupportFeatures | None = None
-        self._painted: PaintedBatch | None = None
 
     # -- training ------------------------------------------------------------------------------------------------------
-
-    def setup(self, stage: str) -> None:
-        """Prepare a stage.
-
-        Args:
-            stage (str): Stage of the trainer.
-        """
-        super().setup(stage)
-        # Lightning wonders whether the data module should do it
-        warnings.filterwarnings("ignore", message="You have overridden `on_before_batch_transfer`")
 
     def on_train_start(self) -> None:
         """Give the generator the support images that CutPaste cuts from."""
@@ -180,93 +170,43 @@ class MediCLIP(FewShotModule, AnomalibModule):
         step = -(-len(dataset) // MAX_SOURCES)
         self._names = relative_names(dataset.samples["image_path"])
         items = [dataset[index] for index in range(0, len(dataset), step)]
-        transform: Any = getattr(self.pre_processor, "transform", None)
+        transform = transform_of(self.pre_processor)
         images = [_in_range(transform(item.image) if transform else item.image) for item in items]
         self.anomaly_generator.set_support_set(images)
-        self._painted = None  # a run that was interrupted may have left a batch
         self._support_features = None
         if self.anomaly_generator.tasks.get("identity"):
             names = [self._names[item.image_path] for item in items]
             self._support_features = SupportFeatures(self.model.vision_encoder, dict(zip(names, images, strict=True)))
 
     def on_before_batch_transfer(self, batch: ImageBatch, dataloader_idx: int) -> ImageBatch:
-        """Paint anomalies on images that have their size already, while a GPU still computes the step before.
-
-        Args:
-            batch (ImageBatch): Batch of any stage.
-            dataloader_idx (int): Number of the data loader.
-
-        Returns:
-            ImageBatch: The batch, in training with anomalies.
-        """
+        """Paint anomalies while a GPU still computes the step before, if the pre-processor will change nothing."""
         del dataloader_idx
-        if self.trainer.training and self._names and self._is_final(batch):
-            self._painted = self._paint(batch)
-            batch.image = self._painted.images
-        return batch
+        transform = transform_of(self.pre_processor)
+        is_final = transform is None or (isinstance(transform, Resize) and _size_of(batch) == self.image_size)
+        return self._paint(batch) if self.trainer.training and self._names and is_final else batch
 
     def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
-        """Synthesise anomalies on a batch of normal images, unless it has them, and compute the loss (Eq. 3).
-
-        Args:
-            batch (ImageBatch): Batch of images.
-            *args (Any): Not used.
-            **kwargs (Any): Not used.
-
-        Returns:
-            STEP_OUTPUT: Loss.
-
-        Raises:
-            FloatingPointError: If the loss of the step before is not finite.
-        """
+        """Compute the loss of a batch (Eq. 3), after synthesising anomalies on it if that is still to be done."""
         del args, kwargs
-        painted, self._painted = self._painted or self._paint(batch), None
-        images, masks = painted.images.to(self.device), painted.masks.to(self.device)
-        loss = self.loss(self.model(images, self._known_features(images, painted)), masks)
+        painted = batch if isinstance(batch, PaintedBatch) else self._paint(batch)
+        images, masks = _in_range(painted.image), torch.as_tensor(painted.painted_mask)
+        names = self._names_of(batch)
+        patch_features = self._support_features.encode(images, names) if self._support_features else None
+        loss = self.loss(self.model(images, patch_features), masks.squeeze(1))
         cure = f"Lower --model.learning_rate ({self.hparams['learning_rate']}), or use --trainer.precision 32."
         return self.checked_loss(loss, len(images), cure)
 
-    def _is_final(self, batch: ImageBatch) -> bool:
-        """Tell whether the pre-processor will leave the images of a batch as they are."""
-        transform = getattr(self.pre_processor, "transform", None)
-        resized = _in_range(batch.image).shape[-2:] == tuple(self.hparams["image_size"])
-        return transform is None or (isinstance(transform, Resize) and resized)
-
     def _paint(self, batch: ImageBatch) -> PaintedBatch:
         """Paint anomalies on a batch of normal images."""
-        names = [self._names[path] for path in batch.image_path or []]
-        images, masks = self.anomaly_generator(_in_range(batch.image), names, self.current_epoch)
-        unchanged = self._support_features.find_unchanged(images, names) if self._support_features else []
-        return PaintedBatch(images, masks.squeeze(1), names, unchanged)
+        images, masks = self.anomaly_generator(_in_range(batch.image), self._names_of(batch), self.current_epoch)
+        return PaintedBatch(image=images, image_path=batch.image_path, gt_label=batch.gt_label, painted_mask=masks)
 
-    def _known_features(self, images: torch.Tensor, painted: PaintedBatch) -> list[torch.Tensor] | None:
-        """Return the patch features of a batch if those of some of its images are kept."""
-        if self._support_features is None or not any(painted.unchanged):
-            return None
-        return self._support_features.encode(images, painted.names, painted.unchanged)
-
-    def default_trainer_arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Add the precision: bfloat16 for CLIP where the hardware has it; see :class:`EncoderPrecision`.
-
-        The small convolutional encoders of timm stay in float32.
-
-        Args:
-            given (Mapping[str, Any]): The user's trainer arguments.
-
-        Returns:
-            dict[str, Any]: Trainer arguments.
-        """
-        defaults = super().default_trainer_arguments(given)
-        is_clip = not self.hparams["encoder"].startswith(TIMM_PREFIX)
-        if is_clip and not given.get("plugins") and native_bfloat16(computing_device(given.get("accelerator"))):
-            defaults["precision"] = "bf16-true"  # a user's plug-in may be a precision, and Lightning refuses two
-        return defaults
+    def _names_of(self, batch: ImageBatch) -> list[str]:
+        """Return the names that decide which anomalies are painted."""
+        return [self._names[path] for path in batch.image_path or []]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return Adam with the settings of the official code.
-
-        Returns:
-            torch.optim.Optimizer: Optimiser of prompts and adapters.
+        """Return Adam with the settings of the official code, over prompts and adapters.
 
         Raises:
             ValueError: If nothing can be learnt.
@@ -277,14 +217,32 @@ class MediCLIP(FewShotModule, AnomalibModule):
             raise ValueError(msg)
         return torch.optim.Adam(learnt, lr=self.hparams["learning_rate"], betas=(0.5, 0.999))
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the prompt features as they are now; see :meth:`FewShotModule.on_save_checkpoint`.
+    # -- checkpoints and exports ---------------------------------------------------------------------------------------
 
-        Args:
-            checkpoint (dict[str, Any]): Checkpoint to be written, changed in place.
-        """
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save the prompt features as they are now."""
         self.model.keep_prompt_features()
         super().on_save_checkpoint(checkpoint)
+
+    @contextlib.contextmanager
+    def inference_parts(self) -> Iterator[None]:
+        """Leave out prompts and text encoder for the time of a ``with`` block: inference needs f_n and f_a only."""
+        self.model.eval()
+        prompts, self.model.prompts = self.model.prompts, nn.Identity()
+        try:
+            yield
+        finally:
+            self.model.prompts = prompts
+
+    def painter(self) -> MedicalAnomalyGenerator:
+        """Return a copy of the generator that the model is trained with."""
+        return copy.deepcopy(self.anomaly_generator)
+
+
+def _size_of(batch: ImageBatch) -> tuple[int, int]:
+    """Return height and width of the images of a batch."""
+    height, width = torch.as_tensor(batch.image).shape[-2:]
+    return height, width
 
 
 def _in_range(image: torch.Tensor | None) -> torch.Tensor:

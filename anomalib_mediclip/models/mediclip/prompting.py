@@ -95,6 +95,11 @@ class TextPrompts(nn.Module):
         self.register_buffer("embeddings", embeddings, persistent=False)
         self.packing = Packing(end_of_text, tokens.shape[1], text_encoder.causal)
 
+    @property
+    def width(self) -> int:
+        """Width C of the prompt features."""
+        return self.text_encoder.width
+
     def prompts(self) -> torch.Tensor:
         """Return the word embeddings of all prompts, shape ``(P, L, W)``, the normal ones first."""
         return self.embeddings
@@ -180,6 +185,7 @@ class Prototypes(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.width = width
         self.vectors = nn.Parameter(torch.randn(2, width))
 
     def forward(self) -> torch.Tensor:

@@ -28,32 +28,23 @@ class SupportFeatures:
         self._images = dict(list(images.items())[:MAX_IMAGES])
         self._features: dict[str, list[torch.Tensor]] = {}
 
-    def find_unchanged(self, images: torch.Tensor, names: Sequence[str]) -> list[bool]:
-        """Tell which images of a batch are support images as they are.
+    def encode(self, images: torch.Tensor, names: Sequence[str]) -> list[torch.Tensor] | None:
+        """Extract the patch features of a batch, from the kept ones where an image is a support image as it is.
 
         Args:
             images (torch.Tensor): Images ``(B, 3, H, W)``.
             names (Sequence[str]): Their names.
 
         Returns:
-            list[bool]: One for each image.
+            list[torch.Tensor] | None: Patch features of shape ``(B, C_j, H_j, W_j)``, one tensor for each tapped block;
+            None where no image is unchanged.
         """
-        return [
+        unchanged = [
             name in self._images and torch.equal(image, self._images[name].to(image))
             for image, name in zip(images, names, strict=True)
         ]
-
-    def encode(self, images: torch.Tensor, names: Sequence[str], unchanged: Sequence[bool]) -> list[torch.Tensor]:
-        """Extract patch features; see :meth:`VisionEncoder.forward`.
-
-        Args:
-            images (torch.Tensor): Images ``(B, 3, H, W)``.
-            names (Sequence[str]): Their names.
-            unchanged (Sequence[bool]): Which of them are support images as they are.
-
-        Returns:
-            list[torch.Tensor]: Patch features of shape ``(B, C_j, H_j, W_j)``, one tensor for each tapped block.
-        """
+        if not any(unchanged):
+            return None
         changed = [index for index, same in enumerate(unchanged) if not same]
         computed = zip(*self._encoder(images[changed]), strict=True) if changed else iter(())
         features = [

@@ -50,6 +50,11 @@ class TextEncoder(nn.Module):
         return super().train(False)
 
     @property
+    def tower(self) -> nn.Module:
+        """Part that may compute in bfloat16; everything around it stays in float32."""
+        return self.transformer
+
+    @property
     def width(self) -> int:
         """Width C of the prompt features."""
         return self.text_projection.shape[1]

@@ -18,7 +18,6 @@ from torch import nn
 from torch.nn import functional
 
 from anomalib_mediclip.encoders.timm_encoder import TimmVisionEncoder
-from anomalib_mediclip.encoders.weights import weights_hash
 from anomalib_mediclip.models.simplenet.anomaly_map import AnomalyMapGenerator
 
 NEIGHBOURHOOD = 3  # patches
@@ -51,9 +50,6 @@ class SimpleNetModel(nn.Module):
         (torch.Size([1, 1, 224, 224]), torch.Size([1]))
     """
 
-    # modules whose weights are never learnt, and so never saved
-    FROZEN = ("vision_encoder.",)
-
     def __init__(
         self,
         encoder: str = "timm/wide_resnet50_2.tv_in1k",
@@ -75,13 +71,6 @@ class SimpleNetModel(nn.Module):
             self.adaptor = FeatureAdaptor(width)
             self.discriminator = Discriminator(width)
         self.anomaly_map_generator = AnomalyMapGenerator()
-        self.encoder_hash = weights_hash(self.vision_encoder)  # of the weights as published
-        self.vision_encoder.prepare()
-
-    @property
-    def frozen_towers(self) -> list[nn.Module]:
-        """Modules that may compute in bfloat16; everything around them stays in float32."""
-        return [self.vision_encoder.tower]
 
     def forward(
         self, images: torch.Tensor, generator: torch.Generator | None = None

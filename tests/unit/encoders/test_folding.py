@@ -14,7 +14,7 @@ from torch import nn
 from anomalib_mediclip.encoders.folding import HalvingConv2d, fold
 from anomalib_mediclip.encoders.timm_encoder import TimmVisionEncoder
 from anomalib_mediclip.encoders.weights import freeze, weights_hash
-from anomalib_mediclip.models import MediCLIPModel, SimpleNetModel
+from anomalib_mediclip.models import MediCLIP, SimpleNet
 
 LITE = "timm/tf_efficientnet_lite0.in1k"
 
@@ -51,7 +51,7 @@ def test_features_change_by_rounding_only(name, size) -> None:
 
 
 def test_no_batch_normalisation_is_left_in_the_lite_encoder() -> None:
-    tower = MediCLIPModel(LITE, None, [3, 4, 5], prompt="prototype").vision_encoder.tower
+    tower = MediCLIP(LITE, None, [3, 4, 5], prompt="prototype").model.vision_encoder.tower
     assert not any(isinstance(module, nn.BatchNorm2d | Conv2dSame) for module in tower.modules())
 
 
@@ -78,13 +78,13 @@ def test_a_backbone_that_runs_its_modules_in_another_order_is_left_alone() -> No
 
 def test_encoder_is_still_recognised_by_the_weights_as_published() -> None:
     published = TimmVisionEncoder(LITE, None, [3, 4, 5], (224, 224))
-    assert SimpleNetModel(LITE, None, [3, 4, 5]).encoder_hash == weights_hash(published)
+    assert SimpleNet(LITE, None, [3, 4, 5]).encoder_hash == weights_hash(published)
     named = weights_hash(nn.ModuleList([published]))
-    assert MediCLIPModel(LITE, None, [3, 4, 5], prompt="prototype").encoder_hash == named
+    assert MediCLIP(LITE, None, [3, 4, 5], prompt="prototype").encoder_hash == named
 
 
 def test_maps_change_by_rounding_only() -> None:
-    model = MediCLIPModel(LITE, None, [3, 4, 5], prompt="prototype").eval()
+    model = MediCLIP(LITE, None, [3, 4, 5], prompt="prototype").model.eval()
     plain = copy.deepcopy(model)
     plain.vision_encoder = TimmVisionEncoder(LITE, None, [3, 4, 5], (224, 224))
     images = torch.rand(2, 3, 224, 224)
@@ -92,7 +92,7 @@ def test_maps_change_by_rounding_only() -> None:
 
 
 def test_images_do_not_depend_on_their_batch() -> None:
-    encoder = MediCLIPModel(LITE, None, [3, 4, 5], prompt="prototype").vision_encoder
+    encoder = MediCLIP(LITE, None, [3, 4, 5], prompt="prototype").model.vision_encoder
     images = torch.rand(9, 3, 224, 224)  # more than are run at once
     for together, alone in zip(encoder(images), encoder(images[7:8]), strict=True):
         assert change(alone[0], together[7]) < 1e-5

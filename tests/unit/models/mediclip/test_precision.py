@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The encoder's precision: what Lightning's option means, what it changes, and what it leaves alone."""
+"""Precision of the frozen encoder: what the option changes, and what it leaves alone."""
 
 import logging
 from pathlib import Path
@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from anomalib.engine import Engine
+from lightning import Trainer
+from torchvision.transforms.v2 import Resize
 
 from anomalib_mediclip import MedicalFolder, MediCLIP
-from anomalib_mediclip.encoders import bfloat16
 from anomalib_mediclip.encoders.bfloat16 import Bfloat16Towers
-from anomalib_mediclip.models.mediclip import lightning_model
+from anomalib_mediclip.models.components import frozen_encoder
 from tests.helpers.official import IMAGE_SIZE, LAYERS, OfficialRun
 
 
@@ -52,46 +53,78 @@ def fitted(model: MediCLIP, root: Path, folder: Path, **options) -> Engine:
 
 @pytest.fixture
 def with_bfloat16(monkeypatch):
-    monkeypatch.setattr(lightning_model, "native_bfloat16", lambda device: True)
+    monkeypatch.setattr(frozen_encoder, "native_bfloat16", lambda device: True)
 
 
 @pytest.fixture
 def without_bfloat16(monkeypatch):
-    monkeypatch.setattr(lightning_model, "native_bfloat16", lambda device: False)
+    monkeypatch.setattr(frozen_encoder, "native_bfloat16", lambda device: False)
 
 
 @pytest.mark.parametrize(
-    ("precision", "expected"),
-    [({}, torch.bfloat16), ({"precision": "bf16-true"}, torch.bfloat16), ({"precision": "32-true"}, torch.float32)],
+    ("options", "expected"),
+    [
+        ({}, torch.bfloat16),
+        ({"encoder_precision": "bfloat16"}, torch.bfloat16),
+        ({"encoder_precision": "float32"}, torch.float32),
+    ],
 )
 def test_encoder_in_the_precision_asked_for_and_the_rest_in_float32(
-    official, sample_data, tmp_path, with_bfloat16, precision, expected
+    official, sample_data, tmp_path, with_bfloat16, options, expected
 ) -> None:
-    model = tiny_model(official)
+    model = tiny_model(official, **options)
     spy = Spy(model)
-    fitted(model, sample_data, tmp_path, **precision)
+    fitted(model, sample_data, tmp_path)
     assert spy.encoder == {expected}
     assert spy.maps == spy.learnt == {torch.float32}
 
 
-def test_float32_where_bfloat16_would_be_emulated(official, sample_data, tmp_path, without_bfloat16) -> None:
+def test_float32_where_bfloat16_would_be_emulated_unless_told(
+    official, sample_data, tmp_path, without_bfloat16
+) -> None:
+    for options, expected in (({}, torch.float32), ({"encoder_precision": "bfloat16"}, torch.bfloat16)):
+        model = tiny_model(official, **options)
+        spy = Spy(model)
+        fitted(model, sample_data, tmp_path)
+        assert spy.encoder == {expected}
+
+
+def test_encoders_of_timm_stay_in_float32_unless_told(sample_data, tmp_path, with_bfloat16) -> None:
+    for options, expected in (({}, torch.float32), ({"encoder_precision": "bfloat16"}, torch.bfloat16)):
+        model = MediCLIP(
+            "timm/resnet18", None, layers=[2], image_size=(32, 32), prompt="prototype", visualizer=False, **options
+        )
+        seen: set[torch.dtype] = set()
+        model.model.vision_encoder.tower.register_forward_pre_hook(
+            lambda module, inputs, seen=seen: seen.add(inputs[0].dtype)
+        )
+        fitted(model, sample_data, tmp_path)
+        assert seen == {expected}
+
+
+def test_the_device_of_the_run_decides_and_not_what_else_the_machine_has(
+    official, sample_data, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(frozen_encoder, "native_bfloat16", lambda device: device == "cuda")
     model = tiny_model(official)
     spy = Spy(model)
     fitted(model, sample_data, tmp_path)
     assert spy.encoder == {torch.float32}
 
 
-def test_encoders_of_timm_stay_in_float32_unless_told(with_bfloat16) -> None:
-    model = MediCLIP("timm/resnet18", None, layers=[2, 3], prompt="prototype")
-    assert "precision" not in model.default_trainer_arguments({"accelerator": "cpu"})
-
-
-def test_the_accelerator_decides_and_not_what_else_the_machine_has(official, monkeypatch) -> None:
-    monkeypatch.setattr(lightning_model, "native_bfloat16", lambda device: device == "cuda")
-    monkeypatch.setattr(bfloat16.torch.cuda, "is_available", lambda: True)
+def test_a_plain_trainer_of_lightning_gets_the_same_precision(official, sample_data, tmp_path, with_bfloat16) -> None:
     model = tiny_model(official)
-    assert "precision" not in model.default_trainer_arguments({"accelerator": "cpu"})
-    assert model.default_trainer_arguments({"accelerator": "auto"})["precision"] == "bf16-true"
+    spy = Spy(model)
+    trainer = Trainer(
+        max_epochs=1, default_root_dir=tmp_path, accelerator="cpu", enable_progress_bar=False, logger=False
+    )
+    trainer.fit(model, datamodule=MedicalFolder(sample_data, k_shot=4, train_augmentations=Resize(IMAGE_SIZE)))
+    assert spy.encoder == {torch.bfloat16}
+
+
+def test_an_unknown_precision_is_named(official, sample_data, tmp_path) -> None:
+    with pytest.raises(ValueError, match="encoder_precision='half': use 'auto', 'float32' or 'bfloat16'"):
+        fitted(tiny_model(official, encoder_precision="half"), sample_data, tmp_path)
 
 
 def test_it_is_said_once(official, sample_data, tmp_path, with_bfloat16, caplog) -> None:
@@ -102,9 +135,10 @@ def test_it_is_said_once(official, sample_data, tmp_path, with_bfloat16, caplog)
     assert caplog.text.count("The frozen encoder computes in bfloat16") == 1
 
 
-def test_sixteen_true_is_refused(official, sample_data, tmp_path) -> None:
-    with pytest.raises(ValueError, match="use bf16-true"):
-        fitted(tiny_model(official), sample_data, tmp_path, precision="16-true")
+@pytest.mark.parametrize("precision", ["16-true", "bf16-true"])
+def test_a_precision_that_would_cast_what_is_learnt_is_refused(official, sample_data, tmp_path, precision) -> None:
+    with pytest.raises(ValueError, match=rf"precision {precision} would cast .*--model.encoder_precision bfloat16"):
+        fitted(tiny_model(official), sample_data, tmp_path, precision=precision)
 
 
 def test_same_seed_trains_the_same_weights_and_hashes_the_float32_encoder(
@@ -116,14 +150,14 @@ def test_same_seed_trains_the_same_weights_and_hashes_the_float32_encoder(
     first, second = (model.model.state_dict() for model in models)
     assert all(torch.equal(first[name], second[name]) for name in first)
     checkpoint = torch.load(next((tmp_path / "0").rglob("model.ckpt")), weights_only=True)
-    assert checkpoint["frozen_encoder"]["hash"] == tiny_model(official).model.encoder_hash
-    assert checkpoint["frozen_encoder"]["hash"] == models[0].model._hash_encoder()
+    assert checkpoint["frozen_encoder"]["hash"] == tiny_model(official).encoder_hash
+    assert checkpoint["frozen_encoder"]["hash"] == models[0].hash_encoder()
 
 
 def test_a_checkpoint_goes_between_precisions(official, sample_data, tmp_path, with_bfloat16) -> None:
     fitted(tiny_model(official), sample_data, tmp_path)
-    loaded = MediCLIP.load_from_checkpoint(next(tmp_path.rglob("model.ckpt")))
-    run = Engine(default_root_dir=tmp_path, accelerator="cpu", precision="32-true", enable_progress_bar=False)
+    loaded = MediCLIP.load_from_checkpoint(next(tmp_path.rglob("model.ckpt")), encoder_precision="float32")
+    run = Engine(default_root_dir=tmp_path, accelerator="cpu", enable_progress_bar=False)
     assert run.test(loaded, datamodule=MedicalFolder(sample_data, k_shot=4))
 
 
@@ -132,8 +166,8 @@ def test_exports_hold_the_float32_encoder_even_after_a_run_that_broke(official, 
     import onnxruntime
 
     untouched = tiny_model(official)
-    model = tiny_model(official)
-    fitted(model, sample_data, tmp_path, precision="bf16-true")
+    model = tiny_model(official, encoder_precision="bfloat16")
+    fitted(model, sample_data, tmp_path)
     model._cast_encoder(True)  # as an interrupted run leaves it
     saved = torch.load(model.to_torch(tmp_path), weights_only=False)["model"].model
     expected = untouched.model.vision_encoder.state_dict()
@@ -155,7 +189,7 @@ def test_maps_and_context_gradients_stay_close_to_those_of_float32(official) -> 
     model.prompts()[1].sum().backward()
     gradient = model.prompts.context.grad.clone()
     model.prompts.context.grad = None
-    Bfloat16Towers(model.frozen_towers)
+    Bfloat16Towers([model.vision_encoder.tower, model.prompts.text_encoder.tower])
     model.prompts()[1].sum().backward()
     difference = (model.prompts.context.grad - gradient).norm() / gradient.norm()
     assert 0 < difference < 0.05

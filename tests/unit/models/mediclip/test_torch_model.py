@@ -8,13 +8,14 @@ import torch
 
 from anomalib_mediclip import MediCLIPModel
 from anomalib_mediclip.models.mediclip.adapter import ChannelPooling
+from anomalib_mediclip.models.mediclip.builder import build_mediclip
 from tests.helpers.official import IMAGE_SIZE, LAYERS, OfficialRun
 
 LITE = {"encoder": "timm/tf_efficientnet_lite0.in1k", "weights": None, "layers": [3, 4, 5], "prompt": "prototype"}
 
 
 def tiny(official: OfficialRun, **options) -> MediCLIPModel:
-    return MediCLIPModel(official.encoder, **{"layers": LAYERS, "image_size": IMAGE_SIZE} | options)
+    return build_mediclip(official.encoder, **{"layers": LAYERS, "image_size": IMAGE_SIZE} | options)
 
 
 def test_training_returns_two_probabilities_that_add_up_to_one(official: OfficialRun) -> None:
@@ -46,7 +47,7 @@ def test_switching_to_inference_refreshes_the_prompt_features(official: Official
 
 
 def test_encoder_is_frozen_and_stays_in_evaluation_mode() -> None:
-    model = MediCLIPModel(**LITE).train()
+    model = build_mediclip(**LITE).train()
     statistics = model.vision_encoder.tower.bn1.running_mean.clone()
     model(torch.rand(2, 3, 224, 224)).sum().backward()
     assert torch.equal(statistics, model.vision_encoder.tower.bn1.running_mean)
@@ -96,7 +97,7 @@ def test_openai_weights_get_quick_gelu_whatever_the_architecture_name(monkeypatc
 
 
 def test_open_clip_resnet_taps_its_stages() -> None:
-    model = MediCLIPModel("RN50", weights=None, layers=[1, 3], prompt="prototype")
+    model = build_mediclip("RN50", weights=None, layers=[1, 3], prompt="prototype")
     assert model.vision_encoder.channels == [256, 1024]
     assert [tuple(f.shape[1:]) for f in model.vision_encoder(torch.rand(1, 3, 64, 64))] == [(256, 16, 16), (1024, 4, 4)]
 
@@ -151,7 +152,7 @@ def test_same_seed_same_initial_weights_and_global_generator_untouched(official:
 )
 def test_wrong_options_are_named(options: dict, words: list[str]) -> None:
     with pytest.raises(ValueError) as error:
-        MediCLIPModel(**options)
+        build_mediclip(**options)
     for word in words:
         assert word in str(error.value)
 
@@ -174,13 +175,13 @@ def test_weights_that_cannot_be_downloaded_say_what_to_do_offline(monkeypatch: p
 
     monkeypatch.setattr(open_clip, "create_model", no_network)
     with pytest.raises(RuntimeError, match="Without a network: download the weights on another machine"):
-        MediCLIPModel("ViT-B-32")
+        build_mediclip("ViT-B-32")
 
 
 def test_files_that_are_no_state_dict_are_named(tmp_path) -> None:
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "ViT-B-32.pt")
     with pytest.raises(ValueError, match=r"ViT-B-32.pt could not be read .* Hugging Face repository"):
-        MediCLIPModel("ViT-B-32-quickgelu", weights=str(tmp_path / "ViT-B-32.pt"))
+        build_mediclip("ViT-B-32-quickgelu", weights=str(tmp_path / "ViT-B-32.pt"))
 
 
 def test_text_sequence_is_cut_after_the_longest_prompt_exactly(official: OfficialRun) -> None:

@@ -1,14 +1,13 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""How the models of the plugin are exported: anomalib's methods and command line, with other insides.
+"""Export methods of the plugin's models; they replace those of anomalib behind the same command and ``Engine.export``.
 
 anomalib exports resizing without antialiasing (see :mod:`anomalib_mediclip.models.components.pre_processing`). It
 quantises everything with settings for convolutions, and calibrates on whatever the validation loader gives.
 """
 
 import contextlib
-import copy
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,21 +24,12 @@ from torchmetrics import Metric
 from anomalib_mediclip.export.artifact import save_artifact
 from anomalib_mediclip.export.inference import require
 from anomalib_mediclip.export.model_card import write_model_card
-from anomalib_mediclip.export.quantization import (
-    calibration_images,
-    compress_weights,
-    painted_images,
-    quantize,
-    quantize_accurately,
-    support_images,
-)
 from anomalib_mediclip.quiet import quiet
-from anomalib_mediclip.synthesis import MedicalAnomalyGenerator
 
-if TYPE_CHECKING:  # what it is mixed into
-    from anomalib_mediclip.models.components.encoder_precision import EncoderPrecision as Host
+if TYPE_CHECKING:  # Lightning and anomalib declare `to_onnx` differently; only here need the checker be told
+    from anomalib.models.components import AnomalibModule as ExportMixin
 else:
-    Host = object
+    from anomalib.models.components.base.export_mixin import ExportMixin
 
 logger = logging.getLogger(__name__)
 
@@ -47,10 +37,8 @@ ONNX_OPSET = 18  # the first that the exporter needs no conversion for
 LARGE = 100_000_000  # parameters
 
 
-class ExportHooks(Host):
-    """Mixin for an ``AnomalibModule``, named before it and before :class:`EncoderPrecision` among the bases."""
-
-    training_record: dict[str, Any]
+class ExportMethods(ExportMixin):
+    """anomalib's export mixin with antialiased resizing, a model card, and files that load without pickle."""
 
     def to_torch(self, export_root: Path | str, model_file_name: str = "model") -> Path:
         """Export as a pickle, as anomalib does, and beside it as safetensors and JSON.
@@ -62,9 +50,8 @@ class ExportHooks(Host):
         Returns:
             Path: The pickle.
         """
-        without_prompts = getattr(self.model, "without_prompts", contextlib.nullcontext)
-        with self._exporting("PyTorch"):
-            with without_prompts():
+        with self.exporting("PyTorch"):
+            with self.inference_parts():
                 path = super().to_torch(export_root, model_file_name)
             save_artifact(self, path.parent, model_file_name)
         write_model_card(self, path, "PyTorch, safetensors")
@@ -93,7 +80,7 @@ class ExportHooks(Host):
             ModuleNotFoundError: If packages are missing; names the extra that brings them.
         """
         require("onnx", "onnxscript", purpose="The export to ONNX")
-        with self._exporting("ONNX"):
+        with self.exporting("ONNX"):
             path = self._trace(export_root, model_file_name, input_size, kwargs)
         write_model_card(self, path, "ONNX")
         return path
@@ -139,6 +126,7 @@ class ExportHooks(Host):
             ModuleNotFoundError: If packages are missing; names the extra that brings them.
             ValueError: If there are no images to calibrate on.
         """
+        del task
         floating = compression_type in (None, CompressionType.FP16)
         require("onnx", "onnxscript", "openvino", *([] if floating else ["nncf"]), purpose="The export to OpenVINO")
         if datamodule is None and compression_type in (CompressionType.INT8_PTQ, CompressionType.INT8_ACQ):
@@ -149,11 +137,11 @@ class ExportHooks(Host):
             import nncf  # noqa: F401  # sets its own log level when it is first imported
         import openvino
 
-        with self._exporting(form), TemporaryDirectory() as folder:
+        with self.exporting(form), TemporaryDirectory() as folder:
             traced = self._trace(folder, model_file_name, input_size, dict(onnx_kwargs or {}))
             graph = openvino.convert_model(traced, **(ov_kwargs or {}))
             if not floating:
-                graph = self._compress_ov_model(graph, compression_type, datamodule, metric, task, max_drop)
+                graph = self.compress(graph, compression_type, datamodule, metric, max_drop)
             path = create_export_root(export_root, ExportType.OPENVINO) / f"{model_file_name}.xml"
             openvino.save_model(graph, path, compress_to_fp16=compression_type == CompressionType.FP16)
         write_model_card(self, path, form)
@@ -164,49 +152,56 @@ class ExportHooks(Host):
         options.setdefault("opset_version", ONNX_OPSET)
         return super().to_onnx(root, name, input_size, **options)
 
-    def _compress_ov_model(
+    def compress(
         self,
-        model: Any,
-        compression_type: CompressionType | None = None,
-        datamodule: AnomalibDataModule | None = None,
-        metric: Metric | None = None,
-        task: TaskType | None = None,
-        max_drop: float = 0.01,
+        graph: Any,
+        compression_type: CompressionType | None,
+        datamodule: AnomalibDataModule | None,
+        metric: Metric | None,
+        max_drop: float,
     ) -> Any:
-        """Bring the encoder of an OpenVINO model to INT8; see :mod:`anomalib_mediclip.export.quantization`."""
-        del task
-        if compression_type == CompressionType.INT8:
-            return compress_weights(model, self.model.FROZEN)
-        support = self._support_images(datamodule)
-        logger.info("Quantising on %d images of the support set and anomalies painted on them", len(support))
-        images = calibration_images(support, self._painter())
-        if compression_type == CompressionType.INT8_PTQ:
-            return quantize(model, images, self.model.FROZEN)
-        validation = painted_images(support, self._painter())
-        return quantize_accurately(model, images, self.model.FROZEN, validation, metric, max_drop)
+        """Bring an OpenVINO model to INT8; only models with a frozen encoder can.
 
-    def _support_images(self, datamodule: Any) -> list[Any]:
-        """Return the images of the support set, resized; warn if it is not the one of the training."""
-        datamodule.setup("fit")
-        trained = self.training_record.get("data", {}).get("support_set_hash")
-        if trained not in (None, getattr(datamodule, "support_set_hash", None)):
-            logger.warning(
-                "--data has another support set than the training had (%s): give data.root, k_shot and seed as then",
-                {key: value for key, value in self.training_record["data"].items() if key != "support_set_hash"},
-            )
-        return support_images(datamodule.train_data, getattr(self.pre_processor, "transform", None))
+        Args:
+            graph (Any): OpenVINO model.
+            compression_type (CompressionType | None): ``INT8``, ``INT8_PTQ`` or ``INT8_ACQ``.
+            datamodule (AnomalibDataModule | None): Data module as in training.
+            metric (Metric | None): Metric that ``INT8_ACQ`` holds.
+            max_drop (float): By how much ``INT8_ACQ`` may lower the metric.
 
-    def _painter(self) -> MedicalAnomalyGenerator:
-        """Return a painter of anomalies: the model's own, if it has one."""
-        own = getattr(self, "anomaly_generator", None)
-        return copy.deepcopy(own) if own else MedicalAnomalyGenerator(seed=self.hparams["seed"])
+        Returns:
+            Any: Compressed OpenVINO model.
+
+        Raises:
+            ValueError: If the model has no frozen encoder.
+        """
+        del graph, datamodule, metric, max_drop
+        kind = compression_type.name if compression_type else "INT8"
+        msg = f"{kind} quantises a frozen encoder, and {self.name} has none. Use --compression_type FP16."
+        raise ValueError(msg)
 
     @contextlib.contextmanager
-    def _exporting(self, form: str) -> Iterator[None]:
-        """Say what is going on, keep the developers' messages of libraries back, and have the encoder in float32."""
+    def inference_parts(self) -> Iterator[None]:
+        """Leave out what only training needs, for the time of a ``with`` block: the pickle need not hold it.
+
+        Yields:
+            None: Nothing.
+        """
+        yield
+
+    @contextlib.contextmanager
+    def exporting(self, form: str) -> Iterator[None]:
+        """Log what is exported, and silence the libraries that export, for the time of a ``with`` block.
+
+        Args:
+            form (str): Format and compression, in words.
+
+        Yields:
+            None: Nothing.
+        """
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         patience = "; this may take minutes" if parameters > LARGE else ""
-        logger.info("Exporting %s (%s) to %s%s", self.name, self.hparams["encoder"], form, patience)
+        logger.info("Exporting %s to %s%s", self.name, form, patience)
         processor = self.post_processor
         if isinstance(processor, PostProcessor) and processor.image_threshold.isnan():
             logger.warning(
@@ -214,5 +209,5 @@ class ExportHooks(Host):
                 "export will cut labels at 0.5 of uncalibrated probabilities. Resume the training with --ckpt_path, "
                 "or validate the model, and export again."
             )
-        with quiet("onnx_ir", "onnxscript", "nncf", "torch.utils.cpp_extension"), self.float32_encoder():
+        with quiet("onnx_ir", "onnxscript", "nncf", "torch.utils.cpp_extension"):
             yield
