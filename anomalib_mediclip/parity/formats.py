@@ -68,18 +68,19 @@ class Format:
         return _open_torch(path, self.precision) if is_torch else ExportedModel(path, precision=self.precision)
 
 
-def precisions(name: FormatName) -> list[str]:
-    """Return the precisions in which a format is run: float32, and what its runtime would rather use.
+def precisions(name: FormatName, has_encoder: bool) -> list[str]:
+    """Return the precisions in which a format is run: float32, and the one that its runtime would rather use.
 
     Args:
         name (FormatName): Key of ``FORMATS``.
+        has_encoder (bool): Whether the model has a frozen encoder, which torch can run in bfloat16.
 
     Returns:
         list[str]: ``f32`` first. OpenVINO's own choice is bfloat16 on a CPU that multiplies it in hardware.
     """
     kind = FORMATS[name][0]
     if kind == ExportType.TORCH:
-        return ["f32", "bf16"]
+        return ["f32", "bf16"] if has_encoder else ["f32"]
     if kind == ExportType.ONNX or find_spec("openvino") is None:
         return ["f32"]
     import openvino

@@ -102,9 +102,10 @@ def write_parity_report(
     """
     _check(formats, data, rounds)
     compared = find_compared_images(data, images).thinned(number)
-    rows = [Row(Format(name, precision)) for name in formats for precision in precisions(name)]
-    with tqdm(total=len(formats) + 1 + rounds * len(rows), desc="loading") as progress:
-        model = load_model(ckpt_path)
+    model = load_model(ckpt_path)
+    has_encoder = isinstance(model, FrozenEncoderModule)
+    rows = [Row(Format(name, precision)) for name in formats for precision in precisions(name, has_encoder)]
+    with tqdm(total=len(formats) + 1 + rounds * len(rows), desc="exporting") as progress:
         title = _title(model, ckpt_path, compared)
         image_size = model.image_size
         paths = _export(model, data, rows, output / "exports", progress)
