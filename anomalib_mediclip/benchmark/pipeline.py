@@ -20,6 +20,7 @@ from anomalib_mediclip.benchmark.job import LOG, FewShotJob
 from anomalib_mediclip.benchmark.mean_brightness import NAME as BASELINE
 from anomalib_mediclip.benchmark.report import write_report
 from anomalib_mediclip.benchmark.report.results import NOTE
+from anomalib_mediclip.host.benchmark_command import RunnerPipeline
 
 
 class FewShotJobGenerator(JobGenerator):
@@ -80,7 +81,7 @@ class FewShotJobGenerator(JobGenerator):
         ]
 
 
-class FewShotBenchmark(Pipeline):
+class FewShotBenchmark(RunnerPipeline):
     """Compare models on k normal images of each data set, over several support sets, and write a report."""
 
     @staticmethod
@@ -121,7 +122,7 @@ class FewShotBenchmark(Pipeline):
         finished = sum(job.is_finished for job in jobs)
         log = configuration.output / LOG
         print(f"{len(jobs)} jobs, {finished} of them finished before; results and {log.name} in {configuration.output}")
-        for runner in self._setup_runners({"configuration": configuration}):
+        for runner in self.make_runners({"configuration": configuration}):
             runner.run({})
         (configuration.output / NOTE).write_text(configuration.note, encoding="utf-8")
         print(f"report: {write_report(configuration.output, published=configuration.published)}")
@@ -132,7 +133,7 @@ class FewShotBenchmark(Pipeline):
             )
             raise SystemExit(1)
 
-    def _setup_runners(self, args: dict) -> list[Runner]:
+    def make_runners(self, args: dict) -> list[Runner]:
         """Return anomalib's parallel runner where there are several GPUs, its serial one elsewhere."""
         configuration: BenchmarkConfiguration = args["configuration"]
         gpus = torch.cuda.device_count() if configuration.device == "cuda" else 0

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from anomalib import TaskType
-from anomalib.data import AnomalibDataModule, AnomalibDataset
+from anomalib.data import AnomalibDataset
 from anomalib.data.utils import TestSplitMode, ValSplitMode
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
@@ -24,7 +24,7 @@ from anomalib_mediclip.data.duplicates import warn_of_duplicates
 from anomalib_mediclip.data.samples import LISTED_IN_ERRORS, Sample, to_dataframe
 from anomalib_mediclip.data.support_set import SupportSampler, draw_support_set
 from anomalib_mediclip.data.synthetic_validation import SyntheticValidationDataset
-from anomalib_mediclip.synthesis.arguments import check_not_negative
+from anomalib_mediclip.host.datamodule import FixedSplitsDataModule
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ MAX_IMAGES_WITHOUT_WORKERS = 64
 MAX_WORKERS = 4
 
 
-class FewShotDataModule(AnomalibDataModule):
+class FewShotDataModule(FixedSplitsDataModule):
     """Base of the datamodules: k normal images to train on, a fixed test set, a synthetic validation set.
 
     A subclass says which images its folder holds; whatever has the authors' lists (``samples/train.json`` and
@@ -74,7 +74,9 @@ class FewShotDataModule(AnomalibDataModule):
         test_augmentations: Transform | None = None,
         augmentations: Transform | None = None,
     ) -> None:
-        check_not_negative("seed", seed)
+        if seed < 0:
+            msg = f"seed={seed}: it must not be negative"
+            raise ValueError(msg)
         super().__init__(
             train_batch_size=train_batch_size,
             eval_batch_size=eval_batch_size,
@@ -84,7 +86,7 @@ class FewShotDataModule(AnomalibDataModule):
             test_augmentations=test_augmentations,
             augmentations=augmentations,
             test_split_mode=TestSplitMode.FROM_DIR,
-            val_split_mode=ValSplitMode.FROM_DIR,  # "_setup makes val_data"
+            val_split_mode=ValSplitMode.FROM_DIR,  # make_splits sets val_data
             seed=seed,
         )
         self.root = Path(root)
@@ -145,7 +147,8 @@ class FewShotDataModule(AnomalibDataModule):
                 self.seed,
             )
 
-    def _setup(self, _stage: str | None = None) -> None:
+    def make_splits(self) -> None:
+        """Draw the support set and make the three sets, once."""
         if self.support_set:
             return
         pool, test = self._read_samples()
@@ -157,9 +160,6 @@ class FewShotDataModule(AnomalibDataModule):
         self._pool_size = len(pool)
         self._describe_support_set([sample.image for sample in support])
         warn_of_duplicates(self.support_set, [sample.image for sample in test])
-
-    def _create_test_split(self) -> None:
-        """Leave the sets alone: anomalib would move training images into a test set without normal ones."""
 
     def _read_samples(self) -> tuple[list[Sample], list[Sample]]:
         """List the images, from the authors' lists if they are there."""
