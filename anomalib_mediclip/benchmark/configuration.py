@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import yaml
 
-from anomalib_mediclip.benchmark.mean_brightness import NAME as BASELINE
+from anomalib_mediclip.benchmark.results import TRIVIAL
 
 DEVICES = ("auto", "cpu", "cuda")
 SECTION = "few_shot_benchmark"
@@ -91,8 +91,8 @@ def _check(section: Any, path: Path) -> None:
         if not all(type(number) is int for number in section[key]) or len(set(section[key])) < len(section[key]):
             msg = f"{path}: {SECTION}.{key} {section[key]} must be whole numbers, none of them twice"
             raise ValueError(msg)
-    if BASELINE in section["models"]:
-        msg = f"{path}: give the model {BASELINE!r} another name; the trivial baseline has this one"
+    if TRIVIAL in section["models"]:
+        msg = f"{path}: give the model {TRIVIAL!r} another name; the trivial baseline has this one"
         raise ValueError(msg)
 
 

@@ -13,7 +13,7 @@ from anomalib.models.components import AnomalibModule
 from jsonargparse import ArgumentError, ArgumentParser
 
 from anomalib_mediclip.data import FewShotDataModule
-from anomalib_mediclip.encoders.weights import lite_weights_overlay
+from anomalib_mediclip.encoders.weights import LITE_ENCODER, write_lite_weights_into_hub_cache
 
 # the benchmark takes what the model itself predicts, and writes its own results
 BARE = {"post_processor": False, "evaluator": False, "visualizer": False}
@@ -32,8 +32,15 @@ def build_model(specification: dict[str, Any], seed: int) -> AnomalibModule:
     Raises:
         ValueError: If there is no such class or argument, naming both.
     """
-    lite_weights_overlay()  # so that anomalib's own models find the lite backbone's weights without a network too
+    if _names_lite_backbone(specification.get("init_args", {})):
+        write_lite_weights_into_hub_cache()  # this plugin's own encoders need none
     return cast("AnomalibModule", _build(AnomalibModule, specification, {**BARE, "seed": seed}))
+
+
+def _names_lite_backbone(init_args: dict[str, Any]) -> bool:
+    """Tell whether a model of anomalib runs on the lite backbone; this plugin's models call theirs ``encoder``."""
+    backbone = str(init_args.get("backbone", "")).removeprefix("timm/")
+    return backbone in (LITE_ENCODER, LITE_ENCODER.partition(".")[0])
 
 
 def build_datamodule(specification: dict[str, Any], k_shot: int | None, seed: int) -> FewShotDataModule:

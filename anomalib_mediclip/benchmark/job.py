@@ -21,7 +21,7 @@ from anomalib_mediclip.benchmark import mean_brightness as baseline
 from anomalib_mediclip.benchmark.factory import build_datamodule
 from anomalib_mediclip.benchmark.isolation import run_isolated
 from anomalib_mediclip.benchmark.measurement import PACKAGES, measure
-from anomalib_mediclip.benchmark.results import COLUMNS, write_results
+from anomalib_mediclip.benchmark.results import COLUMNS, JobKey, write_results
 from anomalib_mediclip.versions import versions_in_words
 
 LOG = "benchmark.log"
@@ -60,7 +60,7 @@ class FewShotJob(Job):
     @property
     def title(self) -> str:
         """Name of the job in columns and messages."""
-        return self.model_name if self.seed is None else f"{self.model_name} k{self.k_shot} seed{self.seed}"
+        return JobKey(self.data_name, self.model_name, self.k_shot, self.seed).column
 
     @property
     def record(self) -> Path:

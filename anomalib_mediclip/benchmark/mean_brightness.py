@@ -1,7 +1,10 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The trivial baseline: mean brightness as anomaly score. What it reaches, a model need not have understood."""
+"""Trivial baseline: the mean brightness of an image as its anomaly score.
+
+A model that scores no higher than this may have learned nothing but brightness.
+"""
 
 from typing import Any
 
@@ -14,16 +17,14 @@ from anomalib_mediclip.benchmark.raw_predictions import RawPredictions
 from anomalib_mediclip.data import FewShotDataModule
 from anomalib_mediclip.evaluation import exact_auroc
 
-NAME = "mean brightness"
 MAP_SIZE = [224, 224]  # pixels, as the models' maps
 
 
 def brightness(datamodule: FewShotDataModule) -> RawPredictions:
     """Predict the test set by brightness alone.
 
-    The score of an image is the mean of its pixels, its anomaly map the pixels' own brightness; both with the sign that
-    serves the score better on the test set itself, since a reader wants to know how much of a figure a shortcut *can*
-    give.
+    The score of an image is the mean of its pixels, and its anomaly map is their brightness. Both have the sign that
+    gives the higher AUROC on the test set itself, because a reader wants to know how far a shortcut *can* get.
 
     Args:
         datamodule (FewShotDataModule): Data module, set up.

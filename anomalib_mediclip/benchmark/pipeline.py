@@ -17,9 +17,8 @@ from tqdm import tqdm
 
 from anomalib_mediclip.benchmark.configuration import BenchmarkConfiguration, read_configuration
 from anomalib_mediclip.benchmark.job import LOG, FewShotJob
-from anomalib_mediclip.benchmark.mean_brightness import NAME as BASELINE
 from anomalib_mediclip.benchmark.report import write_report
-from anomalib_mediclip.benchmark.report.results import NOTE
+from anomalib_mediclip.benchmark.results import NOTE, TRIVIAL
 from anomalib_mediclip.host.benchmark_command import RunnerPipeline
 
 
@@ -55,7 +54,7 @@ class FewShotJobGenerator(JobGenerator):
         """
         del args, prev_stage_result
         jobs = sorted(self.all_jobs(), key=lambda job: not job.is_finished)
-        return tqdm(jobs, desc=FewShotJob.name) if self.with_progress else jobs  # type: ignore[return-value]
+        return tqdm(jobs, desc=FewShotJob.name) if self.with_progress else jobs
 
     def all_jobs(self) -> list[FewShotJob]:
         """Return all jobs in the order of the configuration."""
@@ -63,7 +62,7 @@ class FewShotJobGenerator(JobGenerator):
         wanted: list[tuple[str, str, int | None, int | None]] = []
         for data in plan.data:
             wanted += [(data, model, k, seed) for k in plan.k_shot for model in plan.models for seed in plan.seeds]
-            wanted.append((data, BASELINE, None, None))
+            wanted.append((data, TRIVIAL, None, None))
         return [
             FewShotJob(
                 model_name=model,

@@ -1,21 +1,72 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The results of a whole benchmark, gathered from those of its jobs: table, scores and examples."""
+"""Results of a benchmark: written from the records of its jobs, and read again for the report."""
 
 import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+TRIVIAL = "mean brightness"  # name of the trivial baseline among the models
+METRICS = {"image_auroc": "Image-AUROC", "pixel_auroc": "Pixel-AUROC", "aupro": "AUPRO", "image_aupr": "Image AUPR"}
+PUBLISHED_COLUMNS = ("data", "k_shot", "model", "metric", "mean", "std")
+NOTE = "note.txt"  # what a reader must know, from the configuration
+TEXT_COLUMNS = ("data", "model", "support_set_hash", "device", "versions", "error")
 COLUMNS = (
     "data", "k_shot", "seed", "model", "image_auroc", "pixel_auroc", "aupro", "image_aupr", "epochs",
     "fit_seconds", "test_seconds", "latency_ms", "peak_memory_mb", "trainable_parameters", "support_set_hash",
     "device", "versions", "error",
 )  # fmt: skip
 DIGITS = {"fit_seconds": 2, "test_seconds": 2, "latency_ms": 2, "peak_memory_mb": 0}
+
+
+@dataclass(frozen=True)
+class JobKey:
+    """Identity of a job: data set, model, size of the support set and seed.
+
+    Args:
+        data (str): Data set that the model is trained on.
+        model (str): Name of the model.
+        k_shot (int | None): Size of the support set; None for the trivial baseline, which has none.
+        seed (int | None): Seed; None for the trivial baseline.
+        tested_on (str | None, optional): Data set that the model is tested on. Defaults to ``None``: the same.
+
+    Example:
+        >>> JobKey("BUSI", "MediCLIP", 16, 0).column
+        'MediCLIP k16 seed0'
+        >>> JobKey("BUSI", TRIVIAL, None, None).column
+        'mean brightness'
+    """
+
+    data: str
+    model: str
+    k_shot: int | None
+    seed: int | None
+    tested_on: str | None = None
+
+    @property
+    def column(self) -> str:
+        """Name of the job in the tables of scores of its data set, and in messages."""
+        support = "" if self.seed is None else f" k{self.k_shot} seed{self.seed}"
+        return f"{self.model}{support}" + (f" on {self.tested_on}" if self.tested_on else "")
+
+    @classmethod
+    def of_row(cls, row: Any) -> "JobKey":
+        """Return the key of a row of ``results.csv``.
+
+        Args:
+            row (Any): Row with ``data``, ``model``, ``k_shot`` and ``seed`` as attributes.
+
+        Returns:
+            JobKey: Key.
+        """
+        k_shot, seed = (None if pd.isna(number) else int(number) for number in (row.k_shot, row.seed))
+        return cls(row.data, row.model, k_shot, seed)
 
 
 def write_results(records: list[Path], folder: Path) -> None:
@@ -67,3 +118,131 @@ def _write_examples(jobs: list[tuple[dict[str, Any], Any]], path: Path) -> None:
         seed=row["seed"],
         **{f"map:{row['model']}": arrays["maps"] for row, arrays in jobs},
     )
+
+
+@dataclass(frozen=True)
+class Results:
+    """Results of a benchmark.
+
+    Attributes:
+        rows (pd.DataFrame): A row for every job, in the order of the configuration, as in ``results.csv``.
+        scores (dict[str, pd.DataFrame]): For every data set with both classes among its test images, a row for every
+            test image: ``image``, ``label`` and a column of raw scores for every finished job.
+        examples (dict[str, dict[str, np.ndarray]]): For every data set with examples, the arrays of its file.
+    """
+
+    rows: pd.DataFrame
+    scores: dict[str, pd.DataFrame]
+    examples: dict[str, dict[str, np.ndarray]]
+    note: str = ""
+
+    @property
+    def data_sets(self) -> list[str]:
+        """Names of the data sets, in the order of the configuration."""
+        return list(dict.fromkeys(self.rows["data"]))
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the models without the trivial baseline, in the order of the configuration."""
+        return [model for model in dict.fromkeys(self.rows["model"]) if model != TRIVIAL]
+
+    @property
+    def k_shots(self) -> list[int]:
+        """Sizes of the support sets, ascending."""
+        return sorted(int(k_shot) for k_shot in self.rows["k_shot"].dropna().unique())
+
+    def columns(self, data: str, model: str, k_shot: int) -> dict[int, str]:
+        """Find a model's scores.
+
+        Args:
+            data (str): Data set.
+            model (str): Model.
+            k_shot (int): Size of the support set.
+
+        Returns:
+            dict[int, str]: Column of ``scores[data]`` by seed; a job that failed has none.
+        """
+        jobs = self.rows.query("data == @data and model == @model and k_shot == @k_shot and error == ''")
+        names = {int(seed): JobKey(data, model, k_shot, int(seed)).column for seed in jobs["seed"]}
+        return {seed: name for seed, name in names.items() if data in self.scores and name in self.scores[data]}
+
+
+def read_results(folder: Path) -> Results:
+    """Read the folder of a benchmark.
+
+    Args:
+        folder (Path): Folder with ``results.csv``, ``scores/<data>.csv`` and perhaps ``examples/<data>.npz`` and
+            ``note.txt``.
+
+    Returns:
+        Results: Results.
+
+    Raises:
+        FileNotFoundError: If there is no ``results.csv``.
+        ValueError: If it has no rows, or lacks columns.
+    """
+    path = folder / "results.csv"
+    if not path.is_file():
+        msg = f"{path} does not exist: give the folder of a benchmark, or run the benchmark first."
+        raise FileNotFoundError(msg)
+    types: dict[str, str] = {"k_shot": "Int64", "seed": "Int64", **dict.fromkeys(TEXT_COLUMNS, "str")}
+    rows = _read_csv(path, COLUMNS, types)
+    rows[list(TEXT_COLUMNS)] = rows[list(TEXT_COLUMNS)].fillna("")
+    data_sets = dict.fromkeys(rows["data"])
+    scores = {name: pd.read_csv(path) for name in data_sets if (path := folder / "scores" / f"{name}.csv").is_file()}
+    note = folder / NOTE
+    return Results(
+        rows=rows,
+        note=note.read_text(encoding="utf-8").strip() if note.is_file() else "",
+        scores={name: table for name, table in scores.items() if table["label"].nunique() == 2},
+        examples={
+            name: dict(np.load(path)) for name in data_sets if (path := folder / "examples" / f"{name}.npz").is_file()
+        },
+    )
+
+
+def read_published(paths: Sequence[Path]) -> pd.DataFrame:
+    """Read published figures.
+
+    Args:
+        paths (Sequence[Path]): CSV files with the columns ``data,k_shot,model,metric,mean,std``, in percent; the
+            ``tables/<metric>.csv`` of another report will do.
+
+    Returns:
+        pd.DataFrame: All rows with a mean, of these columns; ``model`` in lower case.
+
+    Raises:
+        ValueError: If a file has no rows, or lacks columns.
+    """
+    empty = pd.DataFrame(columns=list(PUBLISHED_COLUMNS)).astype({"k_shot": "Int64", "mean": float, "std": float})
+    tables = [_read_csv(path, PUBLISHED_COLUMNS, {"k_shot": "Int64"}) for path in paths]
+    table = (pd.concat(tables) if tables else empty)[list(PUBLISHED_COLUMNS)].dropna(subset="mean")
+    return table.assign(model=table["model"].astype("str").str.lower())
+
+
+def iterate(table: pd.DataFrame) -> Iterator[Any]:
+    """Iterate over rows whose columns are attributes, of whatever types they have.
+
+    Args:
+        table (pd.DataFrame): Table.
+
+    Returns:
+        Iterator[Any]: Rows.
+    """
+    return table.itertuples()
+
+
+def _read_csv(path: Path, columns: Sequence[str], types: dict[str, str]) -> pd.DataFrame:
+    """Read a table that must have rows and these columns."""
+    try:
+        table = pd.read_csv(path, dtype=types)
+    except pd.errors.EmptyDataError:
+        table = pd.DataFrame()
+    missing = [column for column in columns if column not in table]
+    if table.empty:
+        msg = f"{path} has no rows: run the benchmark again, or give another file."
+        raise ValueError(msg)
+    if missing:
+        msg = f"{path} lacks the columns {', '.join(missing)}; expected {', '.join(columns)}."
+        raise ValueError(msg)
+    return table

@@ -54,4 +54,5 @@ class ClipVisionEncoder(VisionEncoder):
             intermediates_only=True,
             output_fmt="NCHW",
         )
-        return output["image_intermediates"]
+        features: list[torch.Tensor] = output["image_intermediates"]
+        return features

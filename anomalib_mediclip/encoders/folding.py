@@ -30,13 +30,14 @@ class FoldedNorm(nn.Module):
 
     def __init__(self, norm: nn.BatchNorm2d) -> None:
         super().__init__()
-        self.activation = getattr(norm, "act", nn.Identity())
+        self.activation: nn.Module = getattr(norm, "act", nn.Identity())
         self.register_buffer("running_mean", norm.running_mean)
         self.register_buffer("running_var", norm.running_var)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Apply the activation to features of any shape."""
-        return self.activation(features)
+        activated: torch.Tensor = self.activation(features)
+        return activated
 
 
 class HalvingConv2d(nn.Conv2d):

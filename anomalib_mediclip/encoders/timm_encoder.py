@@ -52,4 +52,5 @@ class TimmVisionEncoder(VisionEncoder):
 
     def extract(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Run the backbone; see :meth:`VisionEncoder.extract`."""
-        return self.tower(images)
+        features: list[torch.Tensor] = self.tower(images)
+        return features

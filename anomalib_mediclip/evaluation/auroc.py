@@ -11,9 +11,9 @@ taken from a summary of fixed size.
 """
 
 import logging
+from typing import Any
 
 import torch
-from anomalib.data import Batch
 from anomalib.metrics import AnomalibMetric
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
@@ -136,7 +136,7 @@ class AUROC(AnomalibMetric, _ExactAUROC):
         tensor(1.)
     """
 
-    def update(self, batch: Batch) -> None:  # type: ignore[override]
+    def update(self, batch: Any) -> None:  # type: ignore[override]
         """Add a batch, taking the raw form of a field where the post-processor has kept one.
 
         Args:

@@ -120,7 +120,7 @@ class CalibrationPostProcessor(OpenPostProcessor):
             pixel_sensitivity=pixel_sensitivity,
         )
 
-    def on_validation_batch_end(  # type: ignore[override]  # as anomalib declares it
+    def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any, **kwargs: Any
     ) -> None:
         """Collect the scores for the thresholds; the extremes, which anomalib collects too, play no part."""

@@ -89,7 +89,8 @@ def outlined(batch: ImageBatch) -> torch.Tensor:
     """
     if batch.gt_mask is None or batch.gt_label is None:
         return torch.ones(batch.batch_size, dtype=torch.bool)
-    return batch.gt_mask.flatten(1).any(dim=1) | ~batch.gt_label.bool()
+    known: torch.Tensor = batch.gt_mask.flatten(1).any(dim=1) | ~batch.gt_label.bool()
+    return known
 
 
 def _select(batch: ImageBatch, chosen: torch.Tensor) -> ImageBatch:

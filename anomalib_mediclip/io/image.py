@@ -163,7 +163,7 @@ def _is_deep_colour(image: Image.Image) -> bool:
     codec, _, _, arguments = next(iter(getattr(image, "tile", [])), (None, None, None, None))
     arguments = arguments if isinstance(arguments, tuple) else (arguments,)
     if codec in {"ppm", "ppm_plain"}:
-        return arguments[1] > np.iinfo(np.uint8).max  # the maximum that the header declares
+        return bool(arguments[1] > np.iinfo(np.uint8).max)  # the maximum that the header declares
     # the byte order sets "RGB;16B" (16 bits a channel) apart from "BGR;16" (16 bits a pixel)
     return re.search(r";16[BLN]", str(arguments[:1])) is not None
 

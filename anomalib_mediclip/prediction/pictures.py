@@ -13,8 +13,9 @@ import torch
 from anomalib.data import ImageBatch, ImageItem
 from anomalib.visualization import ImageVisualizer
 from lightning import LightningModule, Trainer
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from anomalib_mediclip.drawing import BACKGROUND, GREEN, RED, Picture, colours, heat_map, outline, write
 from anomalib_mediclip.io import read_image
 from anomalib_mediclip.prediction.folder import is_unreadable
 
@@ -23,10 +24,6 @@ MARGIN = 8
 CAPTION_HEIGHT = 26
 TITLE_HEIGHT = 20
 SCALE_WIDTH = 14  # of the colour scale beside the heat map
-PREDICTED = (255, 64, 64)
-TRUE = (64, 255, 96)
-BACKGROUND = (24, 24, 24)
-INK = (235, 235, 235)
 
 
 class MedicalVisualizer(ImageVisualizer):
@@ -129,16 +126,16 @@ def draw_prediction(item: ImageItem) -> Image.Image:
     width = sum(panel.shape[1] + MARGIN for _, panel in panels) + MARGIN
     canvas = Image.new("RGB", (width, CAPTION_HEIGHT + TITLE_HEIGHT + PANEL_HEIGHT + MARGIN), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
-    _write(draw, (MARGIN, 5), _caption(item), 14, width - 2 * MARGIN)
+    write(draw, (MARGIN, 5), _caption(item), 14, width - 2 * MARGIN)
     left = MARGIN
     for title, panel in panels:
-        _write(draw, (left, CAPTION_HEIGHT), title, 12, panel.shape[1])
+        write(draw, (left, CAPTION_HEIGHT), title, 12, panel.shape[1])
         canvas.paste(Image.fromarray(panel), (left, CAPTION_HEIGHT + TITLE_HEIGHT))
         left += panel.shape[1] + MARGIN
     return canvas
 
 
-def _panel_image(item: ImageItem) -> np.ndarray:
+def _panel_image(item: ImageItem) -> Picture:
     """Return the image at the height of a panel, uint8 RGB ``(H, W, 3)``."""
     image = torch.as_tensor(item.image) if item.image_path is None else read_image(item.image_path)
     pixels = (image.as_subclass(torch.Tensor).permute(1, 2, 0).clamp(0, 1) * 255).round().byte().cpu().numpy()
@@ -146,39 +143,26 @@ def _panel_image(item: ImageItem) -> np.ndarray:
     return np.ascontiguousarray(cv2.resize(pixels, (width, PANEL_HEIGHT), interpolation=cv2.INTER_AREA))
 
 
-def _with_heat_map(picture: np.ndarray, anomaly_map: torch.Tensor) -> np.ndarray:
+def _with_heat_map(picture: Picture, anomaly_map: torch.Tensor) -> Picture:
     """Blend the map over the image, more opaque where it is higher, and put the colour scale beside it."""
     values = anomaly_map.squeeze().float().cpu().clamp(0, 1).numpy()
-    values = cv2.resize(values, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    opacity = (0.2 + 0.5 * values)[..., None]
-    blended = (picture * (1 - opacity) + _colours(values) * opacity).round().astype(np.uint8)
-    scale = _colours(np.repeat(np.linspace(1, 0, PANEL_HEIGHT, dtype=np.float32)[:, None], SCALE_WIDTH, axis=1))
+    blended = heat_map(picture, values, lowest=0.2, highest=0.7)
+    scale = colours(np.repeat(np.linspace(1, 0, PANEL_HEIGHT, dtype=np.float32)[:, None], SCALE_WIDTH, axis=1))
     gap = np.full((PANEL_HEIGHT, 4, 3), BACKGROUND, np.uint8)
     panel = Image.fromarray(np.concatenate([blended, gap, scale, np.tile(gap, (1, 7, 1))], axis=1))
     left = blended.shape[1] + SCALE_WIDTH + 8
     draw = ImageDraw.Draw(panel)
     for value in (1.0, 0.5, 0.0):
-        _write(draw, (left, min(PANEL_HEIGHT - 12, max(0, round((1 - value) * PANEL_HEIGHT) - 6))), f"{value}", 11, 30)
+        write(draw, (left, min(PANEL_HEIGHT - 12, max(0, round((1 - value) * PANEL_HEIGHT) - 6))), f"{value}", 11, 30)
     return np.asarray(panel)
 
 
-def _with_outlines(picture: np.ndarray, item: ImageItem) -> np.ndarray:
+def _with_outlines(picture: Picture, item: ImageItem) -> Picture:
     """Draw the outlines of the predicted and the true region over the image."""
-    outlined = picture.copy()
-    for mask, colour in ((item.gt_mask, TRUE), (item.pred_mask, PREDICTED)):
-        if mask is None:
-            continue
-        pixels = mask.squeeze().byte().cpu().numpy()
-        pixels = cv2.resize(pixels, picture.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-        contours, _ = cv2.findContours(pixels, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(outlined, contours, -1, colour, 2, cv2.LINE_AA)
-    return outlined
-
-
-def _colours(values: np.ndarray) -> np.ndarray:
-    """Map values in [0, 1] to uint8 RGB colours."""
-    levels = (values * 255).round().astype(np.uint8)
-    return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
+    for mask, colour in ((item.gt_mask, GREEN), (item.pred_mask, RED)):
+        if mask is not None:
+            picture = outline(picture, mask.squeeze().float().cpu().numpy(), colour, thickness=2)
+    return picture
 
 
 def _known(mask: torch.Tensor | None) -> bool:
@@ -197,11 +181,3 @@ def _caption(item: ImageItem) -> str:
     if item.gt_label is not None:
         parts.append(f"truth {names[bool(item.gt_label)]}")
     return "   ".join(parts)
-
-
-def _write(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, size: int, width: int) -> None:
-    """Write a line, shortened from its beginning to fit a width in pixels."""
-    font = ImageFont.load_default(size)
-    while draw.textlength(text, font) > width and len(text) > 4:
-        text = "..." + text[4:]
-    draw.text(place, text, fill=INK, font=font)

@@ -6,26 +6,19 @@
 from itertools import cycle, islice
 from pathlib import Path
 
-import cv2
-import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torchvision.transforms.v2.functional import resize
 
+from anomalib_mediclip.drawing import BACKGROUND, YELLOW, Picture, outline, write
 from anomalib_mediclip.io import find_images, read_image
 from anomalib_mediclip.synthesis.generator import MedicalAnomalyGenerator
-
-Picture = npt.NDArray[np.uint8]
 
 SAMPLES_PER_ROW = 2
 MARGIN = 12
 GAP = 3
 CAPTION_HEIGHT = 28
 FONT_SIZE = 16
-BACKGROUND = (24, 24, 24)
-TEXT = (235, 235, 235)
-OUTLINE = (255, 210, 0)
 
 
 def write_contact_sheet(
@@ -85,12 +78,10 @@ def draw_sample(generator: MedicalAnomalyGenerator, image: torch.Tensor, name: s
     original, changed = _to_picture(image), _to_picture(abnormal)
     height, width = original.shape[:2]
     picture = Image.new("RGB", (3 * width + 2 * GAP, height + CAPTION_HEIGHT), BACKGROUND)
-    for column, tile in enumerate((original, changed, _outline(changed, mask))):
+    for column, tile in enumerate((original, changed, outline(changed, mask[0].numpy(), YELLOW))):
         picture.paste(Image.fromarray(tile), (column * (width + GAP), CAPTION_HEIGHT))
     caption = f"{generator.draw_task(name, epoch)}: {name}"
-    ImageDraw.Draw(picture).text(
-        (0, CAPTION_HEIGHT / 2), caption, fill=TEXT, font=ImageFont.load_default(FONT_SIZE), anchor="lm"
-    )
+    write(ImageDraw.Draw(picture), (0, 5), caption, FONT_SIZE, picture.width)
     return picture
 
 
@@ -106,11 +97,6 @@ def _arrange(samples: list[Image.Image]) -> Image.Image:
     return sheet
 
 
-def _outline(picture: Picture, mask: torch.Tensor) -> Picture:
-    inside = (mask[0] > 0.5).numpy().astype(np.uint8)
-    contours, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    return np.asarray(cv2.drawContours(picture.copy(), contours, -1, OUTLINE, 1), dtype=np.uint8)
-
-
 def _to_picture(image: torch.Tensor) -> Picture:
-    return (image * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+    picture: Picture = (image * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+    return picture

@@ -9,7 +9,8 @@ from typing import Literal
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import binary_fill_holes, grey_closing
+from scipy.ndimage import grey_closing
+from skimage.morphology import reconstruction
 
 from anomalib_mediclip.synthesis.masks import Array, Mask, Size, rotation
 from anomalib_mediclip.synthesis.poisson import poisson_blend
@@ -134,7 +135,7 @@ def changed_label(before: Array, after: Array, region: Mask) -> Array:
     """
     difference = _to_bytes(after) - _to_bytes(before)
     level = difference.mean(axis=2, dtype=np.float32) * region
-    label = 1 - np.exp(-(level**2) / (2 * 0.2**2))
+    label: Array = 1 - np.exp(-(level**2) / (2 * 0.2**2))
     _, _, boxes, _ = cv2.connectedComponentsWithStats(region.astype(np.uint8))
     for left, top, width, height, _ in boxes[1:]:
         box = label[top : top + height, left : left + width]
@@ -144,12 +145,13 @@ def changed_label(before: Array, after: Array, region: Mask) -> Array:
 
 def _to_bytes(image: Array) -> npt.NDArray[np.uint8]:
     """Convert to 8 bits; the small offset keeps a value that was 8-bit from falling to the level below."""
-    return (image * 255 + 1e-3).astype(np.uint8)
+    levels: npt.NDArray[np.uint8] = (image * 255 + 1e-3).astype(np.uint8)
+    return levels
 
 
 def _fill_holes(label: Array) -> Array:
-    """Raise each hole of a label to the lowest level of its rim, one of its few levels at a time."""
-    filled = label.copy()
-    for level in np.unique(label)[1:]:
-        filled[binary_fill_holes(label >= level, structure=np.ones((3, 3)))] = level
+    """Raise each hole of a label to the lowest level of its rim."""
+    seed = np.full_like(label, label.max())
+    seed[[0, -1]], seed[:, [0, -1]] = label[[0, -1]], label[:, [0, -1]]  # a hole that reaches the border is none
+    filled: Array = reconstruction(seed, label, method="erosion")  # type: ignore[no-untyped-call]
     return filled

@@ -1,10 +1,11 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What must hold between the files of a benchmark; what does not is said at the top of the report."""
+"""Contradictions between the files of a benchmark, which the report names at its top."""
 
-from anomalib_mediclip.benchmark.report.results import TRIVIAL, Results, iterate
-from anomalib_mediclip.benchmark.report.significance import auroc
+from sklearn.metrics import roc_auc_score
+
+from anomalib_mediclip.benchmark.results import JobKey, Results, iterate
 
 TOLERANCE = 5e-5  # half of the last printed digit of a percentage
 
@@ -39,11 +40,11 @@ def _different_scores(results: Results) -> list[str]:
     found = []
     for row in iterate(results.rows[results.rows["image_auroc"].notna()]):
         table = results.scores.get(row.data)
-        job = row.model if row.model == TRIVIAL else f"{row.model} k{row.k_shot} seed{row.seed}"
+        job = JobKey.of_row(row).column
         if table is None or job not in table:
             found.append(f"{row.data}: scores of {job} are missing; curves and comparisons are without it.")
             continue
-        ours = auroc(table[job].to_numpy(), table["label"].to_numpy())
+        ours = roc_auc_score(table["label"], table[job])
         if not abs(ours - row.image_auroc) <= TOLERANCE:
             found.append(f"{row.data}: scores of {job} give an AUROC of {ours:.4f}, the table {row.image_auroc:.4f}.")
     return found

@@ -15,10 +15,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from sklearn.metrics import roc_auc_score, roc_curve
 
-from anomalib_mediclip.benchmark.report.results import TRIVIAL, Results
-from anomalib_mediclip.benchmark.report.significance import auroc
 from anomalib_mediclip.benchmark.report.tables import format_figure
+from anomalib_mediclip.benchmark.results import TRIVIAL, Results
 
 PANEL_SIZE = (3.5, 2.9)  # inches
 ROC_POINTS = 101
@@ -150,16 +150,8 @@ def mean_roc(scores: list[np.ndarray], labels: np.ndarray) -> tuple[np.ndarray, 
     """
     grid = np.linspace(0, 1, min(ROC_POINTS, int((labels == 0).sum()) + 1))
     # at a jump, interp takes the last of the points with the same false positive rate, which is the highest
-    curves = [np.interp(grid, *_roc(of_seed, labels)) for of_seed in scores]
+    curves = [np.interp(grid, *roc_curve(labels, of_seed, drop_intermediate=False)[:2]) for of_seed in scores]
     return np.concatenate([[0], grid]), np.concatenate([[0], np.mean(curves, axis=0)])
-
-
-def _roc(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return false and true positive rate at every threshold, starting at (0, 0); tied scores share a threshold."""
-    order = np.argsort(-scores, kind="stable")
-    last_of_ties = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
-    true, false = np.cumsum(labels[order] == 1)[last_of_ties], np.cumsum(labels[order] == 0)[last_of_ties]
-    return np.append(0, false / false[-1]), np.append(0, true / true[-1])
 
 
 def _panel(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
@@ -198,7 +190,7 @@ def _draw_roc_curves(axes: Axes, data: str, table: pd.DataFrame, results: Result
     for name, (columns, colour, line) in curves.items():
         if columns:
             scores = [table[column].to_numpy() for column in columns]
-            percent = pd.Series([100 * auroc(of_seed, labels) for of_seed in scores])
+            percent = pd.Series([100 * roc_auc_score(labels, of_seed) for of_seed in scores])
             label = f"{name} {format_figure(percent.mean(), percent.std())}"
             axes.plot(*mean_roc(scores, labels), line, color=colour, label=label)
 

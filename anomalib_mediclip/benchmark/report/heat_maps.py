@@ -12,13 +12,13 @@ import matplotlib as mpl
 import numpy as np
 from PIL import Image
 
+from anomalib_mediclip.drawing import GREEN, PALETTE, heat_map, outline
+
 WIDTH = 176  # pixels of a picture, less where many models share a row
 ROW_WIDTH = 940  # pixels of all pictures of a row
 QUALITY = 80  # of JPEG
 OPACITY = 0.45  # of the heat map over the image
 PERCENTILES = (1, 99.9)
-COLOUR_MAP = "turbo"
-OUTLINE = (64, 255, 96)  # of the ground truth
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,14 @@ def draw_grid(name: str, examples: dict[str, np.ndarray], models: list[str]) -> 
     images = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in examples["images"]]
     columns = {"image": images}
     if examples["masks"].any():
-        columns["ground truth"] = [_outline(image, mask) for image, mask in zip(images, examples["masks"], strict=True)]
+        columns["ground truth"] = [
+            outline(image, mask, GREEN) for image, mask in zip(images, examples["masks"], strict=True)
+        ]
     for model in shown:
         maps = _scale(examples[f"map:{model}"].astype(np.float32))
-        columns[model] = [_blend(image, anomaly_map) for image, anomaly_map in zip(images, maps, strict=True)]
+        columns[model] = [
+            heat_map(image, anomaly_map, OPACITY, OPACITY) for image, anomaly_map in zip(images, maps, strict=True)
+        ]
     rows = [
         (str(image), "anomalous" if label else "normal", [_data_uri(column[index]) for column in columns.values()])
         for index, (image, label) in enumerate(zip(examples["names"], examples["labels"], strict=True))
@@ -80,28 +84,15 @@ def colour_scale(steps: int = 9) -> str:
     Args:
         steps (int, optional): Number of colours. Defaults to ``9``.
     """
-    colours = mpl.colormaps[COLOUR_MAP](np.linspace(0, 1, steps))
+    colours = mpl.colormaps[PALETTE](np.linspace(0, 1, steps))
     return f"linear-gradient(to right, {', '.join(mpl.colors.to_hex(colour) for colour in colours)})"
 
 
 def _scale(maps: np.ndarray) -> np.ndarray:
     """Scale one model's maps to [0, 1]."""
     low, high = np.percentile(maps, PERCENTILES)
-    return np.clip((maps - low) / max(high - low, np.finfo(np.float32).tiny), 0, 1)
-
-
-def _blend(image: np.ndarray, anomaly_map: np.ndarray) -> np.ndarray:
-    """Lay a map in [0, 1] over an image."""
-    resized = cv2.resize(anomaly_map, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    colours = 255 * mpl.colormaps[COLOUR_MAP](resized)[..., :3]
-    return np.rint((1 - OPACITY) * image + OPACITY * colours).astype(np.uint8)
-
-
-def _outline(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Draw the outline of a mask on an image."""
-    resized = cv2.resize(mask.astype(np.uint8), image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-    contours, _ = cv2.findContours(resized, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(image.copy(), contours, -1, OUTLINE, thickness=1, lineType=cv2.LINE_AA)
+    scaled: np.ndarray = np.clip((maps - low) / max(high - low, np.finfo(np.float32).tiny), 0, 1)
+    return scaled
 
 
 def _data_uri(picture: np.ndarray) -> str:

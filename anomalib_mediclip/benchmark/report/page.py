@@ -15,8 +15,8 @@ from markupsafe import Markup
 from anomalib_mediclip.benchmark.report import figures, tables
 from anomalib_mediclip.benchmark.report.contradictions import find_contradictions
 from anomalib_mediclip.benchmark.report.heat_maps import PERCENTILES, colour_scale, draw_grid
-from anomalib_mediclip.benchmark.report.results import METRICS, TRIVIAL, Results, iterate, read_published, read_results
 from anomalib_mediclip.benchmark.report.significance import CONFIDENCE, REPLICATES, compare_models
+from anomalib_mediclip.benchmark.results import METRICS, TRIVIAL, Results, iterate, read_published, read_results
 
 SHORT_HASH = 8  # characters
 

@@ -6,7 +6,7 @@
 The AUROC is the share of pairs of an anomalous and a normal image in the right order, a tie counting one half. In a
 replicate, normal and anomalous images are drawn with replacement within their class, and a pair counts as often as both
 of its images were drawn (Efron and Tibshirani, An Introduction to the Bootstrap, 1993). All models and seeds see the
-same draws.
+same draws, which ``scipy.stats.bootstrap`` cannot give: it draws anew for every comparison.
 """
 
 from itertools import combinations
@@ -15,28 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from anomalib_mediclip.benchmark.report.results import Results
+from anomalib_mediclip.benchmark.results import Results
 
 REPLICATES = 2000
 CONFIDENCE = 95  # percent
 COLUMNS = ("data", "k_shot", "model_a", "model_b", "seeds", "difference", "low", "high", "p_value")
-
-
-def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Compute the exact AUROC.
-
-    Args:
-        scores (np.ndarray): Scores of shape ``(N,)``; higher means more anomalous.
-        labels (np.ndarray): Ground truth of shape ``(N,)``, 1 where anomalous; both classes occur.
-
-    Returns:
-        float: AUROC in [0, 1].
-
-    Example:
-        >>> auroc(np.array([1.0, 2.0, 2.0, 3.0]), np.array([0, 0, 1, 1]))
-        0.875
-    """
-    return float(_half_wins(scores, labels).mean() / 2)
 
 
 def compare_models(results: Results) -> pd.DataFrame:
@@ -72,7 +55,8 @@ def compare_models(results: Results) -> pd.DataFrame:
 def _half_wins(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return 2 where the anomalous image scores higher, 1 at a tie, else 0; float64, ``(anomalous, normal)``."""
     anomalous, normal = scores[labels == 1][:, None], scores[labels == 0][None]
-    return (anomalous > normal).astype(np.float64) + (anomalous >= normal)
+    half_wins: np.ndarray = (anomalous > normal).astype(np.float64) + (anomalous >= normal)
+    return half_wins
 
 
 def _resample(table: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from anomalib_mediclip.benchmark.report.results import METRICS, TRIVIAL, Results
+from anomalib_mediclip.benchmark.results import METRICS, TRIVIAL, Results
 
 MINUS = "\N{MINUS SIGN}"
 PARTLY_FAILED = "†"

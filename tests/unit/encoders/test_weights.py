@@ -1,26 +1,72 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Where weights come from."""
+"""Packaged weights of the lite encoder."""
 
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 
-from anomalib_mediclip.encoders.weights import lite_weights_overlay
+from anomalib_mediclip.benchmark.factory import build_model
+from anomalib_mediclip.encoders.timm_encoder import TimmVisionEncoder
+from anomalib_mediclip.encoders.weights import (
+    LITE_ENCODER,
+    read_lite_weights,
+    weights_hash,
+    write_lite_weights_into_hub_cache,
+)
+
+SPECIFICATION = {
+    "class_path": "anomalib.models.Patchcore",
+    "init_args": {"backbone": "resnet18", "layers": ["layer1"], "pre_trained": False},
+}
 
 
-def test_writing_the_packaged_weights_leaves_the_global_generator_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty Hugging Face cache."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def test_the_encoder_reads_them_from_the_package_and_writes_nothing(cache: Path) -> None:
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
-    written = Path(lite_weights_overlay()["file"])  # the first run on a machine
-    assert torch.equal(torch.rand(4), expected)
-    assert written.is_relative_to(tmp_path)
-    before = written.stat().st_mtime_ns
-    lite_weights_overlay()
-    assert written.stat().st_mtime_ns == before
+    encoder = TimmVisionEncoder(f"timm/{LITE_ENCODER}", "pretrained", [3, 4, 5], (64, 64))
+    assert torch.equal(torch.rand(4), expected)  # the global generator is left alone
+    assert not list(cache.iterdir())
+    weights = read_lite_weights()
+    assert torch.equal(encoder.tower.conv_stem.weight, weights["conv_stem.weight"])
+    assert weights_hash(encoder) == "60295e6214913ad21f7b063cfa2d4963"  # by which checkpoints recognise it
+    assert "state_dict" not in encoder.tower.default_cfg
+
+
+def test_written_into_the_cache_they_are_found_by_timm(cache: Path, caplog) -> None:
+    with caplog.at_level("INFO"):
+        write_lite_weights_into_hub_cache()
+    (file,) = cache.rglob("model.safetensors")
+    assert str(file) in caplog.text
+    before = file.stat().st_mtime_ns
+    write_lite_weights_into_hub_cache()
+    assert file.stat().st_mtime_ns == before
+    model = timm.create_model(LITE_ENCODER, pretrained=True, cache_dir=cache)
+    assert torch.equal(model.conv_stem.weight, read_lite_weights()["conv_stem.weight"])
+
+
+@pytest.mark.parametrize(("backbone", "is_written"), [("resnet18", False), ("tf_efficientnet_lite0", True)])
+def test_a_benchmark_writes_them_only_for_models_of_anomalib_on_that_backbone(
+    cache: Path, backbone: str, is_written: bool
+) -> None:
+    layers = {"resnet18": ["layer1"], "tf_efficientnet_lite0": ["blocks.1"]}[backbone]
+    init_args = {**SPECIFICATION["init_args"], "backbone": backbone, "layers": layers}
+    build_model({**SPECIFICATION, "init_args": init_args}, seed=0)
+    assert bool(list(cache.rglob("model.safetensors"))) == is_written
+
+
+def test_a_benchmark_writes_nothing_for_the_models_of_the_plugin(cache: Path) -> None:
+    options = {"encoder": f"timm/{LITE_ENCODER}", "weights": "pretrained", "layers": [3], "prompt": "prototype"}
+    build_model({"class_path": "MediCLIP", "init_args": options}, seed=0)
+    assert not list(cache.iterdir())

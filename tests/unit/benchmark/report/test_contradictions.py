@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from anomalib_mediclip.benchmark.report.contradictions import find_contradictions
-from anomalib_mediclip.benchmark.report.results import read_results
-from tests.unit.benchmark.report.small_benchmark import as_results, job
+from anomalib_mediclip.benchmark.results import read_results
+from tests.unit.benchmark.small_benchmark import as_results, job
 
 SCORES = pd.DataFrame({"image": ["a", "b"], "label": [0, 1], "A k4 seed0": [0.1, 0.2], "B k4 seed0": [0.1, 0.2]})
 

@@ -9,7 +9,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from anomalib_mediclip.benchmark.report.heat_maps import OUTLINE, ROW_WIDTH, WIDTH, draw_grid
+from anomalib_mediclip.benchmark.report.heat_maps import ROW_WIDTH, WIDTH, draw_grid
+from anomalib_mediclip.drawing import GREEN
 
 
 def examples(**arrays: np.ndarray) -> dict[str, np.ndarray]:
@@ -57,7 +58,7 @@ def test_outline_of_the_ground_truth() -> None:
     grid = draw_grid("X", examples(masks=masks), [])
     assert grid.columns == ["image", "ground truth"]
     outlined, plain = pixels(grid.rows[0][2][1]), pixels(grid.rows[1][2][1])
-    green = np.abs(outlined - np.array(OUTLINE)).sum(axis=-1) < 150
+    green = np.abs(outlined - np.array(GREEN)).sum(axis=-1) < 150
     assert green.any()
     assert not green[WIDTH // 4, WIDTH // 2]  # the inside stays visible
     assert np.abs(plain - 128).max() < 4

@@ -14,7 +14,7 @@ import pytest
 
 from anomalib_mediclip.benchmark.report import write_report
 from anomalib_mediclip.benchmark.report.__main__ import main
-from tests.unit.benchmark.report.small_benchmark import as_table, failure
+from tests.unit.benchmark.small_benchmark import as_table, failure
 
 FILES = ["report.html", "report.md", "significance.csv", "tables/image_auroc.csv", "tables/pixel_auroc.csv"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from anomalib_mediclip.benchmark.report.results import read_published
+from anomalib_mediclip.benchmark.results import read_published
 
 FOLDER = Path(__file__).parents[4] / "docs" / "results"
 TABLES = {1: FOLDER / "paper_table1.csv", 2: FOLDER / "paper_table2.csv"}

@@ -6,9 +6,9 @@
 import pandas as pd
 import pytest
 
-from anomalib_mediclip.benchmark.report.results import read_published
 from anomalib_mediclip.benchmark.report.tables import NO_VALUE, Cell, Table, build_costs, build_table, summarise
-from tests.unit.benchmark.report.small_benchmark import as_results, failure, job, trivial
+from anomalib_mediclip.benchmark.results import read_published
+from tests.unit.benchmark.small_benchmark import as_results, failure, job, trivial
 
 NOTHING = read_published([])
 

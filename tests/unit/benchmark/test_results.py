@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from anomalib_mediclip.benchmark.report.results import COLUMNS, read_published, read_results
+from anomalib_mediclip.benchmark.results import COLUMNS, read_published, read_results
 
 
 def test_folder_without_results(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from anomalib_mediclip.benchmark.report import write_report
-from tests.unit.benchmark.report.small_benchmark import save_benchmark
+from tests.unit.benchmark.small_benchmark import save_benchmark
 
 PUBLISHED = (
     "data,k_shot,model,metric,mean,std\n"

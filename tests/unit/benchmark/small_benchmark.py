@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from anomalib_mediclip.benchmark.report.results import COLUMNS, TEXT_COLUMNS, TRIVIAL, Results
+from anomalib_mediclip.benchmark.results import COLUMNS, TEXT_COLUMNS, TRIVIAL, Results
 
 MODELS = {"MediCLIP": 2.5, "SimpleNet": 0.8}  # and how far apart they keep normal and anomalous
 BROKEN = "Patch|Core"  # fails everywhere; its name would break a Markdown table

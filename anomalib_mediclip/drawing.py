@@ -1,0 +1,83 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Outlines, heat maps and captions on pictures, for predictions, contact sheets and reports alike.
+
+Pictures are uint8 RGB arrays ``(H, W, 3)``. anomalib's own drawing functions resize to a square and scale every map to
+its own range, so their colours cannot be compared between images.
+"""
+
+from typing import Any
+
+import cv2
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from PIL import ImageDraw, ImageFont
+
+Picture = npt.NDArray[np.uint8]
+Colour = tuple[int, int, int]
+
+PALETTE = "turbo"
+BACKGROUND: Colour = (24, 24, 24)
+INK: Colour = (235, 235, 235)
+GREEN: Colour = (64, 255, 96)  # of the ground truth
+RED: Colour = (255, 64, 64)  # of a prediction
+YELLOW: Colour = (255, 210, 0)  # of a synthetic anomaly
+
+
+def outline(picture: Picture, mask: npt.NDArray[Any], colour: Colour, thickness: int = 1) -> Picture:
+    """Draw the outline of a mask, holes included.
+
+    Args:
+        picture (Picture): Picture.
+        mask (np.ndarray): Mask ``(h, w)``, of any size; above 0.5 is inside.
+        colour (Colour): Colour of the line.
+        thickness (int, optional): Thickness of the line in pixels. Defaults to ``1``.
+
+    Returns:
+        Picture: Copy of the picture with the outline.
+    """
+    inside = (np.asarray(mask) > 0.5).astype(np.uint8)
+    resized = cv2.resize(inside, picture.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    contours, _ = cv2.findContours(resized, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    line = cv2.LINE_AA if thickness > 1 else cv2.LINE_8
+    return np.asarray(cv2.drawContours(picture.copy(), contours, -1, colour, thickness, line), dtype=np.uint8)
+
+
+def heat_map(picture: Picture, values: npt.NDArray[Any], lowest: float, highest: float) -> Picture:
+    """Lay a map over a picture, more opaque where it is higher.
+
+    Args:
+        picture (Picture): Picture.
+        values (np.ndarray): Map ``(h, w)`` in [0, 1], of any size.
+        lowest (float): Opacity where the map is 0.
+        highest (float): Opacity where the map is 1.
+
+    Returns:
+        Picture: Picture with the map over it.
+    """
+    resized = cv2.resize(values.astype(np.float32), picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    opacity = (lowest + (highest - lowest) * resized)[..., None]
+    return np.rint((1 - opacity) * picture + opacity * colours(resized)).astype(np.uint8)
+
+
+def colours(values: npt.NDArray[Any]) -> Picture:
+    """Map values in [0, 1], of any shape, to colours of the palette."""
+    return np.asarray(mpl.colormaps[PALETTE](values, bytes=True)[..., :3])
+
+
+def write(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, size: int, width: int) -> None:
+    """Write a line, shortened from its beginning to fit.
+
+    Args:
+        draw (ImageDraw.ImageDraw): Canvas.
+        place (tuple[int, int]): Left and top of the text in pixels.
+        text (str): Text.
+        size (int): Size of the font in pixels.
+        width (int): Largest width in pixels.
+    """
+    font = ImageFont.load_default(size)
+    while draw.textlength(text, font) > width and len(text) > 4:
+        text = "..." + text[4:]
+    draw.text(place, text, fill=INK, font=font)
