@@ -27,7 +27,7 @@ class BrainMRI(FewShotDataModule):
 
     expected_layout = "yes/ and no/"
 
-    def __init__(self, root: Path | str = "./datasets/BrainMRI", **kwargs: Any) -> None:
+    def __init__(self, root: Path | str = "./datasets/brain_tumor_dataset", **kwargs: Any) -> None:
         super().__init__(root=root, **kwargs)
 
     def read_layout(self) -> tuple[list[Sample], list[Sample]]:

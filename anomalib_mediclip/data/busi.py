@@ -30,7 +30,7 @@ class BUSI(FewShotDataModule):
 
     expected_layout = "benign/, malignant/ and normal/ with the masks (X_mask.png) beside the images"
 
-    def __init__(self, root: Path | str = "./datasets/BUSI", **kwargs: Any) -> None:
+    def __init__(self, root: Path | str = "./datasets/Dataset_BUSI_with_GT", **kwargs: Any) -> None:
         super().__init__(root=root, **kwargs)
 
     def read_layout(self) -> tuple[list[Sample], list[Sample]]:

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The model card that is written beside every export: what it is, what it takes, and what it is not."""
+"""Model card of an export: intended use, input and output, training, thresholds, metrics and versions."""
 
 import logging
 from collections.abc import Mapping
@@ -65,7 +65,7 @@ def write_model_card(model: Any, exported: Path, form: str) -> Path:
     """
     card = exported.with_name(CARD_NAME)
     card.write_text(model_card(model, exported, form), encoding="utf-8")
-    logger.info("Wrote %s, and what it is and is not to %s", exported, card)
+    logger.info("Wrote %s and its model card, %s", exported, card)
     return card
 
 

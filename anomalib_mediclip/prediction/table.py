@@ -66,6 +66,7 @@ class PredictionTable(BasePredictionWriter):
             return
         table = Path(trainer.default_root_dir) / "predictions.csv"
         rows = _joined([_part(trainer, rank) for rank in range(trainer.world_size)], table)
+        logger.info("Wrote the predictions of %d images to %s", len(rows), table)
         unreadable = [row[0] for row in rows if row[2] == UNREADABLE]
         if unreadable:
             listed = ", ".join(unreadable[:LISTED_IN_ERRORS]) + (", ..." if len(unreadable) > LISTED_IN_ERRORS else "")
