@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Keep what libraries tell their own developers out of the user's log."""
+"""Silence third-party loggers inside a ``with`` block."""
 
 import contextlib
 import logging

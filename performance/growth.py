@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""How memory and time grow: with the number of images, their size, and k.
+"""Growth of memory and time: with the number of images, their size, and k.
 
     python performance/growth.py
     python performance/growth.py --questions metric --numbers 500 2000 8000

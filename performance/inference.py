@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""How long an image takes in inference with ViT-L/14, at several batch sizes.
+"""Duration of inference with ViT-L/14 per image, at several batch sizes.
 
     python performance/inference.py --threads 2
 

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Where the time of a lite training run goes: encoder, head, synthesis, and everything else.
+"""Time of a lite training run by part: encoder, head, synthesis, and everything else.
 
     python performance/lite_training.py --root Dataset_BUSI_with_GT --epochs 200
 

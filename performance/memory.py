@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""How much memory and disk ViT-L/14 needs in inference and in training.
+"""Memory and disk space of ViT-L/14 in inference and in training.
 
     python performance/memory.py --threads 2
 

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What an encoder in bfloat16 changes in the maps, in the order of the scores and in the AUROC.
+"""Changes that an encoder in bfloat16 makes to maps, order of scores and AUROC.
 
     python performance/precision.py --root Dataset_BUSI_with_GT --config configs/model/mediclip_lite.yaml
     python performance/precision.py --root Dataset_BUSI_with_GT --config configs/model/mediclip.yaml \

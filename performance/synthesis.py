@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""How long does it take to paint an anomaly on an image, against the way of the official code?
+"""Duration of painting an anomaly on an image, against the way of the official code.
 
     python performance/synthesis.py --folder datasets/sample/train/normal
 

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""How long a training step of ViT-L/14 takes, and which part of it the text encoder is.
+"""Duration of a training step of ViT-L/14, and the share of the text encoder.
 
     python performance/training_step.py --threads 2
 

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""How long a whole run with ViT-L/14 takes, from the start of the process to metrics: 16 shots, 200 epochs, test.
+"""Duration of a whole run with ViT-L/14, from the start of the process to metrics: 16 shots, 200 epochs, test.
 
     python performance/whole_run.py                # half an hour on two CPU cores without AMX
     python performance/whole_run.py --epochs 20    # a tenth of the training, multiplied by ten

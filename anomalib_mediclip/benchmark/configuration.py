@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What the benchmark is to run, read from YAML and checked before anything runs."""
+"""Configuration of a benchmark, read from YAML and checked before anything runs."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any, cast
 
 import anomalib.data
-import anomalib.models  # noqa: F401  short class names resolve among what is imported
+import anomalib.models  # noqa: F401  short class names resolve among imported classes
 from anomalib.models.components import AnomalibModule
 from jsonargparse import ArgumentError, ArgumentParser
 
@@ -70,7 +70,7 @@ def _build(base: type, specification: dict[str, Any], arguments: dict[str, Any])
     parser.add_class_arguments(wanted, "it", fail_untyped=False)
     known = parser.get_defaults().it  # those that go through **kwargs to a base class included
     fitting = {key: value for key, value in arguments.items() if key in known}
-    init_args = deepcopy(specification.get("init_args", {}))  # jsonargparse changes what is nested in them
+    init_args = deepcopy(specification.get("init_args", {}))  # jsonargparse changes nested values
     parsed = parser.parse_object({"it": {**init_args, **fitting}})
     return parser.instantiate_classes(parsed).it
 

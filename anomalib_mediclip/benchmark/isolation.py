@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""A process for every job: its peak memory is its own, and one that the system kills takes no other with it."""
+"""Jobs in processes of their own: each has its own peak memory, and a killed job does not end the others."""
 
 import contextlib
 import logging

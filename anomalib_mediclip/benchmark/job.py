@@ -155,7 +155,7 @@ class FewShotJob(Job):
 
 
 def _describe(device: torch.device) -> str:
-    """Return what the job ran on."""
+    """Return the name of the device of the job."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
@@ -163,7 +163,7 @@ def _describe(device: torch.device) -> str:
 
 
 def _summary(row: dict[str, Any]) -> str:
-    """Return what is printed when a job ends."""
+    """Return the line that is printed when a job ends."""
     if row.get("error"):
         return f"FAILED, {row['error']}"
     shown = {"Image-AUROC": row["image_auroc"], "Pixel-AUROC": row.get("pixel_auroc")}

@@ -86,7 +86,7 @@ def _engine(folder: str, predictions: RawPredictions, device: torch.device, trai
         "logger": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,
-        "limit_val_batches": 0,  # validation calibrates what is shown; raw scores need none
+        "limit_val_batches": 0,  # validation calibrates shown scores; raw scores need none
         "num_sanity_val_steps": 0,
     }
     return Engine(

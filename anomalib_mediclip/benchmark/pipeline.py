@@ -26,7 +26,7 @@ class FewShotJobGenerator(JobGenerator):
     """Makes the jobs of a benchmark, those that are finished first.
 
     Args:
-        configuration (BenchmarkConfiguration): What is to run.
+        configuration (BenchmarkConfiguration): Configuration of the benchmark.
         with_progress (bool, optional): Whether to show a progress bar; the serial runner has its own. Defaults to
             ``False``.
     """
@@ -103,7 +103,7 @@ class FewShotBenchmark(RunnerPipeline):
         return parser
 
     def run(self, args: Namespace | None = None) -> None:
-        """Run what is not finished yet, and write the report.
+        """Run the jobs that are not finished yet, and write the report.
 
         Args:
             args (Namespace | None, optional): Arguments. Defaults to ``None``: those of the command line.

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What a model predicted for a test set, raw, and the figures that follow from it."""
+"""Raw predictions of a model for a test set, and the figures that follow from them."""
 
 import os
 from pathlib import Path
@@ -45,16 +45,7 @@ class RawPredictions(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Collect a batch.
-
-        Args:
-            trainer (Trainer): Trainer.
-            pl_module (LightningModule): Model.
-            outputs (Any): Batch with raw predictions; the model must have no post-processor.
-            batch (Any): Batch.
-            batch_idx (int): Number of the batch.
-            dataloader_idx (int, optional): Number of the data loader. Defaults to ``0``.
-        """
+        """Collect a batch."""
         del trainer, pl_module, batch, batch_idx, dataloader_idx
         self.add(outputs)
 

@@ -1,7 +1,10 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Datamodules of few-shot medical data sets; importing this package makes them visible to anomalib."""
+"""Data modules of few-shot medical data sets; importing this package makes them visible to anomalib.
+
+Folders, arguments and labels of data sets say ``abnormal``; predictions, metrics and pictures say ``anomalous``.
+"""
 
 from anomalib_mediclip.data.brain_mri import BrainMRI
 from anomalib_mediclip.data.busi import BUSI

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The layout in which the authors of MediCLIP release their data sets.
+"""Layout in which the authors of MediCLIP release their data sets.
 
 ``samples/train.json`` and ``samples/test.json`` hold one JSON object a line with ``filename``, ``label``, ``clsname``
 and, for segmented images, ``mask``. Whoever has these lists gets the authors' own split.

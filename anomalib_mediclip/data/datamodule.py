@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Few-shot training: the draw of the support set, its order in each epoch, and the base of all datamodules."""
+"""Base of the data modules: k normal images to train on, a fixed test set, a synthetic validation set."""
 
 import hashlib
 import logging
@@ -115,7 +115,7 @@ class FewShotDataModule(FixedSplitsDataModule):
             self._write_support_set(Path(self.trainer.default_root_dir))
 
     def describe(self) -> dict[str, str | int]:
-        """Describe what is trained on, in plain data, for the records of a training.
+        """Describe the training data, in plain data, for the record of a training.
 
         Returns:
             dict[str, str | int]: ``data_set``, ``k_shot``, ``seed``, ``pool_size`` and ``support_set_hash``.
@@ -166,7 +166,7 @@ class FewShotDataModule(FixedSplitsDataModule):
         if not self.root.is_dir():
             msg = (
                 f"no folder {self.root} (absolute: {self.root.resolve()}): set data.root to the folder of {self.name}, "
-                f"which holds {self.expected_layout}; datasets/README.md tells where to get it"
+                f"which holds {self.expected_layout}; datasets/README.md says where to get it"
             )
             raise FileNotFoundError(msg)
         return read_release(self.root) if has_release(self.root) else self.read_layout()
@@ -191,7 +191,7 @@ class FewShotDataModule(FixedSplitsDataModule):
         logger.info("%s, seed %d: trains on %s", self.name, self.seed, drawn)
 
     def _write_support_set(self, folder: Path) -> None:
-        """Write ``support_set.txt``: a header and one path relative to the root a line."""
+        """Write ``support_set.txt``: a header, then one path per line, relative to the root."""
         header = (
             f"# data set: {self.name}\n# k: {len(self.support_set)}\n# seed: {self.seed}\n"
             f"# pool size: {self._pool_size}\n# SHA-256 over the images' bytes: {self.support_set_hash}\n"

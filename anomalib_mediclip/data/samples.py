@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The list of the images of a data set, with their labels and masks."""
+"""List of the images of a data set, with their labels and masks."""
 
 import re
 from collections import defaultdict

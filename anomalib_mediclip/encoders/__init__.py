@@ -1,4 +1,4 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Frozen vision encoders: where their weights come from, and what makes them fast."""
+"""Frozen vision encoders: their weights, their patch features and their speed."""

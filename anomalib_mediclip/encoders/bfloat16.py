@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Frozen encoders in bfloat16: where that is worth it, and how they come back to their float32 weights."""
+"""Frozen encoders in bfloat16, on hardware that multiplies it natively, and back in their float32 weights."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Frozen convolutional backbones with fewer passes over memory, which is what they spend their time on.
+"""Frozen convolutional encoders with fewer passes over memory, on which they spend most of their time.
 
 Batch normalisation with fixed statistics is linear, so it goes into the weights of the convolution before it.
 TensorFlow's "same" padding, one pixel more behind than before, costs a copy of the feature map; a kernel with a leading

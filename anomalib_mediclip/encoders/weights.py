@@ -203,7 +203,7 @@ def read_lite_weights() -> dict[str, torch.Tensor] | None:
         return None
     source = Path(package.origin).parent / "models" / LITE_FILE
     packaged = torch.load(source, map_location="cpu", weights_only=True)
-    with _reproducible_initialisation():  # building the model must not change what is drawn later
+    with _reproducible_initialisation():  # building the model must not change later draws
         expected = timm.create_model(LITE_ENCODER).state_dict()
     if [tensor.shape for tensor in packaged.values()] != [tensor.shape for tensor in expected.values()]:
         msg = (

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Exact metrics on raw scores, and the calibration of what is shown."""
+"""Exact metrics on raw scores, and the calibration of shown scores."""
 
 from anomalib_mediclip.evaluation.aupro import exact_aupro
 from anomalib_mediclip.evaluation.auroc import AUROC, exact_auroc

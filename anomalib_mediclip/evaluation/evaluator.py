@@ -43,16 +43,7 @@ class MedicalEvaluator(Evaluator):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Update the metrics with a batch.
-
-        Args:
-            trainer (Trainer): Trainer.
-            pl_module (LightningModule): Model.
-            outputs (Any): Output of the test step.
-            batch (ImageBatch): Batch with predictions and ground truth.
-            batch_idx (int): Number of the batch.
-            dataloader_idx (int, optional): Number of the data loader. Defaults to ``0``.
-        """
+        """Update the metrics with a batch."""
         del trainer, pl_module, outputs, batch_idx, dataloader_idx
         known = outlined(batch)
         for metric in cast("Iterable[AnomalibMetric]", self.test_metrics):
@@ -63,12 +54,7 @@ class MedicalEvaluator(Evaluator):
                 metric.update(_select(batch, known))
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the metrics that had something to measure: no pixel metrics for a set without masks.
-
-        Args:
-            trainer (Trainer): Trainer.
-            pl_module (LightningModule): Model.
-        """
+        """Log the metrics that had something to measure: no pixel metrics for a set without masks."""
         if trainer.world_size > 1:  # what one process has not seen another may have; all must compute alike
             super().on_test_epoch_end(trainer, pl_module)
             return

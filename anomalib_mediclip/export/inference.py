@@ -20,9 +20,9 @@ class ExportedModel:
     Args:
         path (Path | str): ``model.onnx`` or ``model.xml``.
         device (str, optional): Device of OpenVINO. Defaults to ``"CPU"``.
-        precision (str, optional): In what OpenVINO computes what is not INT8: ``"f32"``, or ``"bf16"`` and ``"f16"``,
-            which are faster where the hardware has them, and change maps. Left to itself OpenVINO takes these where it
-            can. Defaults to ``"f32"``.
+        precision (str, optional): Precision in which OpenVINO computes all but INT8: ``"f32"``, or ``"bf16"`` and
+            ``"f16"``, which are faster where the hardware has them, and change maps. OpenVINO itself would choose these
+            where it can. Defaults to ``"f32"``.
 
     Raises:
         FileNotFoundError: If the file does not exist.

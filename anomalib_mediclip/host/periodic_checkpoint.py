@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""When checkpoints are written: few-shot epochs take a fraction of a second, and a checkpoint a good part of one."""
+"""Checkpoints every ten seconds: a few-shot epoch takes a fraction of a second, and writing one takes longer."""
 
 import time
 from typing import Any

@@ -45,7 +45,7 @@ def check_images(images: Any) -> None:
 
 
 def _wrong_channels(shape: tuple[int, ...]) -> str:
-    """Say what is wrong with the number of channels."""
+    """Return the message about a wrong number of channels."""
     if shape[-1] in (1, 3, 4):
         return f"The images have shape {shape}, the model takes (B, 3, H, W). Put the channels second."
     cures = {1: "Repeat the grey channel three times.", 4: "Drop the alpha channel."}

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What a format predicts, how that differs from the checkpoint, and how long it takes."""
+"""Predictions of an export, their differences from the checkpoint, and their duration."""
 
 import statistics
 import time

@@ -117,7 +117,7 @@ def write_parity_report(
             for row in rows:
                 progress.set_description(str(row.format))
                 _measure(row, paths.get(row.format.name), reference, compared, image_size)
-                page = write_tables([row.columns() for row in rows], title, output)  # what is there survives a kill
+                page = write_tables([row.columns() for row in rows], title, output)  # a killed run leaves its rows
                 progress.update()
     return page, [str(row.format) for row in rows if row.error]
 

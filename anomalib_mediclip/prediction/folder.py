@@ -1,10 +1,10 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Large prediction jobs: a folder read ahead of the model, and a table of what was found.
+"""Loader of the images of a folder, for predictions: it reads ahead of the model and survives unreadable files.
 
 anomalib reads a folder one image at a time between two steps of the model, and ends at the first damaged file. Here
-worker processes decode, an unreadable file costs its own row only, and every batch is on disk before the next one runs.
+worker processes decode, and an unreadable file is replaced by a black image that carries the reason.
 """
 
 import logging
@@ -91,7 +91,7 @@ def prediction_loader(path: str | Path, image_size: tuple[int, int], transform: 
     Args:
         path (str | Path): Image or folder.
         image_size (tuple[int, int]): Height and width in pixels that the model expects.
-        transform (Transform | None): Transform of the model's pre-processor, which is applied again to what is loaded.
+        transform (Transform | None): Transform of the model's pre-processor; it is applied again to the loaded images.
 
     Returns:
         DataLoader: Loader in natural order of the files.

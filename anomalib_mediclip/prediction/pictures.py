@@ -63,16 +63,7 @@ class MedicalVisualizer(ImageVisualizer):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Write the pictures of a batch.
-
-        Args:
-            trainer (Trainer): Trainer, whose folder and data module decide the file names.
-            pl_module (LightningModule): Model.
-            outputs (Any): Output of the step.
-            batch (ImageBatch): Batch with predictions.
-            batch_idx (int): Number of the batch.
-            dataloader_idx (int, optional): Number of the data loader. Defaults to ``0``.
-        """
+        """Write the pictures of a batch."""
         del outputs, batch_idx, dataloader_idx
         folder = Path(self.output_dir or Path(trainer.default_root_dir) / "images")
         root = _root(trainer, pl_module)

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""When a run writes its checkpoint."""
+"""Moments at which a run writes its checkpoint."""
 
 import pytest
 import torch

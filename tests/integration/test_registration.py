@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What installing the plugin does to a Python environment, each case in an interpreter of its own."""
+"""Effects of installing the plugin on a Python environment, each case in an interpreter of its own."""
 
 import os
 import subprocess

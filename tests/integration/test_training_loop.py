@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What the training loop leaves out or does early, and that the outcome does not change by it."""
+"""Work that the training loop leaves out or does early, without a change of the outcome."""
 
 import pytest
 import torch

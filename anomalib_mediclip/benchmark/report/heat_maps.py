@@ -27,7 +27,7 @@ class Grid:
 
     Attributes:
         name (str): Data set.
-        columns (list[str]): What is shown.
+        columns (list[str]): Titles of the columns.
         rows (list[tuple[str, str, list[str]]]): For every image: name, ``anomalous`` or ``normal``, and its pictures as
             data URIs, one for every column.
         k_shot (int): Size of the support set of the maps.

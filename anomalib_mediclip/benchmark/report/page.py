@@ -132,7 +132,7 @@ def _environment() -> Environment:
 
 
 def _format_points(points: float) -> str:
-    """Format a difference in points with its sign; no sign for what is printed as zero."""
+    """Format a difference in points with its sign; no sign where zero is printed."""
     text = f"{points:+.1f}"
     return "0.0" if text in {"+0.0", "-0.0"} else text.replace("-", tables.MINUS)
 

@@ -205,7 +205,7 @@ def _mean_over_data(summary: pd.DataFrame, models: list[str]) -> pd.DataFrame:
 
 
 def _lay_out(k_shot: int, of_models: pd.DataFrame, of_trivial: pd.DataFrame) -> tuple[int, list[Cell], Cell]:
-    """Return a row; what is printed decides which figure is best, so that equal figures are treated alike."""
+    """Return a row; printed figures decide which is best, so that equal ones are treated alike."""
     best = of_models["mean"].round(1).max()
     cells = [_cell(row, is_best=round(row["mean"], 1) == best) for _, row in of_models.iterrows()]
     trivial = of_trivial["mean"].max()

@@ -77,7 +77,7 @@ class FewShotModule(ExportMethods, AnomalibModule):
         TRAINING_OPTIONS (frozenset[str]): Options that matter in training only. A checkpoint is refused by a model
             that differs in any other option.
         training_record (dict[str, Any]): Plain data: ``data``, ``versions``, ``epochs``, ``steps``, and ``metrics`` of
-            the test. What is not known is absent.
+            the test. Unknown facts are absent.
         prediction_path (Path | None): Image or folder to predict when the engine is given no data;
             ``anomalib predict --data FOLDER`` sets it.
 
@@ -286,7 +286,7 @@ class FewShotModule(ExportMethods, AnomalibModule):
             raise ValueError(msg)
         return prediction_loader(self.prediction_path, self.image_size, transform_of(self.pre_processor))
 
-    # -- what anomalib asks of a model ---------------------------------------------------------------------------------
+    # -- properties and components that anomalib asks for --------------------------------------------------------------
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:

@@ -134,7 +134,7 @@ class FrozenEncoderModule(FewShotModule):
         plugin = self.trainer.precision_plugin
         if isinstance(plugin, HalfPrecision):
             msg = (
-                f"--trainer.precision {plugin.precision} would cast what is learnt as well. Leave it out and use "
+                f"--trainer.precision {plugin.precision} would cast the learned weights as well. Leave it out and use "
                 "--model.encoder_precision bfloat16, which casts the frozen encoder only."
             )
             raise ValueError(msg)  # noqa: TRY004  # the user gave a wrong value
@@ -190,7 +190,7 @@ class FrozenEncoderModule(FewShotModule):
     # -- training ------------------------------------------------------------------------------------------------------
 
     def configure_callbacks(self) -> Sequence[Callback]:
-        """Return the callbacks of every model, and one that silences warnings about what is frozen."""
+        """Return the callbacks of every model, and one that silences warnings about frozen parts."""
         return [*super().configure_callbacks(), ExpectedWarnings(*self.EXPECTED_WARNINGS)]
 
     # -- export --------------------------------------------------------------------------------------------------------

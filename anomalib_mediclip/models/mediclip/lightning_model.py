@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""MediCLIP as a model of anomalib: what it adds to the life cycle; the mathematics is in :mod:`.torch_model`.
+"""MediCLIP as a model of anomalib: options and training; the mathematics is in :mod:`.torch_model`.
 
 Paper: https://arxiv.org/abs/2405.11315
 """
@@ -74,14 +74,14 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         adapter (str, optional): ``linear`` adapter for every block, or ``none`` (channel pooling), for the ablation of
             the paper's Table 4. Defaults to ``"linear"``.
         temperature (float, optional): Temperature tau of Eq. 2. Defaults to ``0.07``; the official code has ``1.0``.
-        aggregation (str, optional): What is averaged over the blocks: the ``probability`` after the softmax (paper) or
-            the cosine ``similarity`` before it (official code). Defaults to ``"probability"``.
+        aggregation (str, optional): Value that is averaged over the blocks: the ``probability`` after the softmax
+            (paper) or the cosine ``similarity`` before it (official code). Defaults to ``"probability"``.
         synthesis (SynthesisOptions | None, optional): Options of the synthetic anomalies, as a mapping such as
             ``{"tasks": {"source": 1}, "blending": "paste"}``; ``python -m anomalib_mediclip.synthesis --help`` explains
             them. Defaults to ``None``: the paper's three tasks with equal probability.
         learning_rate (float, optional): Learning rate of Adam. Defaults to ``1e-3``.
         encoder_precision (str, optional): ``float32``, or ``bfloat16``, in which the frozen encoder is twice as fast
-            where the hardware has it; what is learnt, maps and loss stay in float32. Defaults to ``"auto"``:
+            where the hardware has it; learned weights, maps and loss stay in float32. Defaults to ``"auto"``:
             ``bfloat16`` for CLIP on such hardware, else ``float32``.
         seed (int, optional): Seed of the initial weights and of the synthesis. The support set is drawn by the data
             module's own seed. Defaults to ``0``.

@@ -112,7 +112,7 @@ class Packing(nn.Module):
         self.register_buffer("ends", ends, persistent=False)
 
     def mask(self, attention_mask: torch.Tensor | None) -> torch.Tensor | None:
-        """Return what is added to the attention, so that packed prompts do not see one another.
+        """Return the mask that is added to the attention, so that packed prompts do not see one another.
 
         Args:
             attention_mask (torch.Tensor | None): The text encoder's own mask, for one prompt of full length.

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""SimpleNet as a model of anomalib: what it adds to the life cycle; the mathematics is in :mod:`.torch_model`.
+"""SimpleNet as a model of anomalib: options and training; the mathematics is in :mod:`.torch_model`.
 
 Paper: https://arxiv.org/abs/2303.15140
 """

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What counts for which metric."""
+"""Images that count for each metric."""
 
 import torch
 from anomalib.data import ImageBatch

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What exported models refuse."""
+"""Images that exported models refuse."""
 
 from pathlib import Path
 

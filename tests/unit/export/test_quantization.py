@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What is calibrated on, and what stays in float."""
+"""Images of the calibration, and operators that stay in float."""
 
 import pytest
 import torch

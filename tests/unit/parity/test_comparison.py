@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What a parity report measures, on predictions made up for it."""
+"""Measures of a parity report, on predictions made up for it."""
 
 import numpy as np
 import pytest
