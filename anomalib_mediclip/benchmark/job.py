@@ -78,9 +78,6 @@ class FewShotJob(Job):
     def run(self, task_id: int | None = None) -> tuple[int, Path]:
         """Run the job, unless it is finished; a failure is recorded, not raised.
 
-        Args:
-            task_id (int | None, optional): Number of the GPU when jobs run in parallel. Defaults to ``None``.
-
         Returns:
             tuple[int, Path]: Position and file of the result.
         """
@@ -135,9 +132,6 @@ class FewShotJob(Job):
     def collect(results: list[tuple[int, Path]]) -> list[Path]:
         """Put the results, which may have come in any order, into that of the configuration.
 
-        Args:
-            results (list[tuple[int, Path]]): Position and file of every result.
-
         Returns:
             list[Path]: Files.
         """
@@ -145,11 +139,7 @@ class FewShotJob(Job):
 
     @staticmethod
     def save(results: list[Path]) -> None:
-        """Write the table, the scores and the examples of the whole benchmark.
-
-        Args:
-            results (list[Path]): Files of results.
-        """
+        """Write the table, the scores and the examples of the whole benchmark."""
         if results:
             write_results(results, results[0].parents[1])
 

@@ -45,10 +45,6 @@ class FewShotJobGenerator(JobGenerator):
     ) -> Sequence[FewShotJob]:
         """Return the jobs: for every data set the trivial baseline, then k by k and seed by seed every model.
 
-        Args:
-            args (dict | None, optional): Not used; the configuration has been read. Defaults to ``None``.
-            prev_stage_result (Any, optional): Not used. Defaults to ``None``.
-
         Returns:
             Sequence[FewShotJob]: Jobs.
         """
@@ -87,9 +83,6 @@ class FewShotBenchmark(RunnerPipeline):
     def get_parser(parser: ArgumentParser | None = None) -> ArgumentParser:
         """Return the parser of the subcommand.
 
-        Args:
-            parser (ArgumentParser | None, optional): Not used. Defaults to ``None``.
-
         Returns:
             ArgumentParser: Parser.
         """
@@ -104,9 +97,6 @@ class FewShotBenchmark(RunnerPipeline):
 
     def run(self, args: Namespace | None = None) -> None:
         """Run the jobs that are not finished yet, and write the report.
-
-        Args:
-            args (Namespace | None, optional): Arguments. Defaults to ``None``: those of the command line.
 
         Raises:
             SystemExit: With status 1 if the configuration is wrong or a job has failed.

@@ -33,9 +33,6 @@ class BrainMRI(FewShotDataModule):
     def read_layout(self) -> tuple[list[Sample], list[Sample]]:
         """List the images of the two folders.
 
-        Returns:
-            tuple[list[Sample], list[Sample]]: Training pool and test set.
-
         Raises:
             FileNotFoundError: If a folder is missing.
         """

@@ -36,9 +36,6 @@ class BUSI(FewShotDataModule):
     def read_layout(self) -> tuple[list[Sample], list[Sample]]:
         """List the images of the three folders.
 
-        Returns:
-            tuple[list[Sample], list[Sample]]: Training pool and test set.
-
         Raises:
             FileNotFoundError: If a folder is missing.
             ValueError: If a mask fits no image or several.

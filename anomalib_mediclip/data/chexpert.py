@@ -59,9 +59,6 @@ class CheXpert(FewShotDataModule):
     def read_layout(self) -> tuple[list[Sample], list[Sample]]:
         """Read the two lists and draw the test set.
 
-        Returns:
-            tuple[list[Sample], list[Sample]]: Training pool and test set.
-
         Raises:
             FileNotFoundError: If a list or the images are missing.
             ValueError: If a list lacks a column.

@@ -105,11 +105,7 @@ class FewShotDataModule(FixedSplitsDataModule):
         """
 
     def setup(self, stage: str | None = None) -> None:
-        """Make the three sets; when a training starts, write the names of the support set beside its results.
-
-        Args:
-            stage (str | None): Stage of the trainer.
-        """
+        """Make the three sets; when a training starts, write the names of the support set beside its results."""
         super().setup(stage)
         if stage == TrainerFn.FITTING and self.trainer is not None and self.trainer.is_global_zero:
             self._write_support_set(Path(self.trainer.default_root_dir))
@@ -133,11 +129,7 @@ class FewShotDataModule(FixedSplitsDataModule):
         return {"support_set_hash": self.support_set_hash}
 
     def load_state_dict(self, state_dict: dict[str, str]) -> None:
-        """Warn if a run is resumed with another support set than it was started with.
-
-        Args:
-            state_dict (dict[str, str]): What :meth:`state_dict` returned.
-        """
+        """Warn if a run is resumed with another support set than it was started with."""
         resumes = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
         if resumes and state_dict["support_set_hash"] != self.support_set_hash:
             logger.warning(
@@ -201,28 +193,16 @@ class FewShotDataModule(FixedSplitsDataModule):
         (folder / "support_set.txt").write_text(header + "\n".join(paths) + "\n", encoding="utf-8")
 
     def train_dataloader(self) -> DataLoader:
-        """Return the loader of the support set, in an order that depends on the seed and the epoch only.
-
-        Returns:
-            DataLoader: Training loader.
-        """
+        """Return the loader of the support set, in an order that depends on the seed and the epoch only."""
         sampler = SupportSampler(len(self.train_data), self.seed)
         return self._make_loader(self.train_data, self.train_batch_size, self.num_workers, sampler)
 
     def val_dataloader(self) -> DataLoader:
-        """Return the loader of the synthetic validation set.
-
-        Returns:
-            DataLoader: Validation loader.
-        """
+        """Return the loader of the synthetic validation set."""
         return self._make_loader(self.val_data, self.eval_batch_size, self.num_workers)
 
     def test_dataloader(self) -> DataLoader:
-        """Return the loader of the test set, which also serves for prediction.
-
-        Returns:
-            DataLoader: Test loader.
-        """
+        """Return the loader of the test set, which also serves for prediction."""
         workers = self.num_workers
         if self._chooses_workers and len(self.test_data) > MAX_IMAGES_WITHOUT_WORKERS:
             workers = min(MAX_WORKERS, os.cpu_count() or 1)

@@ -137,11 +137,7 @@ class AUROC(AnomalibMetric, _ExactAUROC):
     """
 
     def update(self, batch: Any) -> None:  # type: ignore[override]
-        """Add a batch, taking the raw form of a field where the post-processor has kept one.
-
-        Args:
-            batch (Batch): Batch with predictions and ground truth.
-        """
+        """Add a batch, taking the raw form of a field where the post-processor has kept one."""
         shown = self.fields
         self.fields = [RAW + name if getattr(batch, RAW + name, None) is not None else name for name in shown]
         try:

@@ -141,11 +141,7 @@ class CalibrationPostProcessor(OpenPostProcessor):
     on_predict_start = on_test_start
 
     def normalize_batch(self, batch: Any) -> None:
-        """Calibrate a batch in place, and keep its raw predictions beside the calibrated ones.
-
-        Args:
-            batch (Batch): Batch with ``pred_score`` and ``anomaly_map``, as the model predicted them.
-        """
+        """Calibrate a batch in place, and keep its raw predictions beside the calibrated ones."""
         setattr(batch, RAW + "pred_score", batch.pred_score)
         setattr(batch, RAW + "anomaly_map", batch.anomaly_map)
         super().normalize_batch(batch)

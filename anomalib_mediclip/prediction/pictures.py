@@ -44,9 +44,6 @@ class MedicalVisualizer(ImageVisualizer):
     def visualize(self, predictions: Any) -> Any:
         """Draw an item, or every item of a batch.
 
-        Args:
-            predictions (Any): Item or batch of anomalib, of torch tensors.
-
         Returns:
             Any: Picture of the item, or a list of pictures.
         """

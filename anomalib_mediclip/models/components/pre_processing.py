@@ -136,11 +136,7 @@ class ExportablePreProcessor(PreProcessor):
         return super().forward(batch)
 
     def load_checkpoint_config(self, config: dict[str, Any]) -> None:
-        """Restore what :meth:`checkpoint_config` returned.
-
-        Args:
-            config (dict[str, Any]): Plain data.
-        """
+        """Restore what :meth:`checkpoint_config` returned."""
         super().load_checkpoint_config(config)
         self.export_transform = exportable(self.transform)
 

@@ -125,11 +125,7 @@ class SimpleNet(FrozenEncoderModule, AnomalibModule):
         return torch.Generator().manual_seed(int(seed >> np.uint64(1)))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return Adam with the settings of the paper.
-
-        Returns:
-            torch.optim.Optimizer: Optimiser of adaptor and discriminator, each at its own learning rate.
-        """
+        """Return Adam with the settings of the paper."""
         groups = [
             {"params": self.model.adaptor.parameters(), "lr": ADAPTOR_LEARNING_RATE},
             {"params": self.model.discriminator.parameters(), "lr": DISCRIMINATOR_LEARNING_RATE},
