@@ -40,6 +40,11 @@ LARGE = 100_000_000  # parameters
 class ExportMethods(ExportMixin):
     """anomalib's export mixin with antialiased resizing, a model card, and files that load without pickle."""
 
+    @property
+    def title(self) -> str:
+        """Name of the model in messages."""
+        return str(self.name)
+
     def to_torch(self, export_root: Path | str, model_file_name: str = "model") -> Path:
         """Export as a pickle, as anomalib does, and beside it as safetensors and JSON.
 
@@ -160,17 +165,7 @@ class ExportMethods(ExportMixin):
         metric: Metric | None,
         max_drop: float,
     ) -> Any:
-        """Bring an OpenVINO model to INT8; only models with a frozen encoder can.
-
-        Args:
-            graph (Any): OpenVINO model.
-            compression_type (CompressionType | None): ``INT8``, ``INT8_PTQ`` or ``INT8_ACQ``.
-            datamodule (AnomalibDataModule | None): Data module as in training.
-            metric (Metric | None): Metric that ``INT8_ACQ`` holds.
-            max_drop (float): By how much ``INT8_ACQ`` may lower the metric.
-
-        Returns:
-            Any: Compressed OpenVINO model.
+        """Bring an OpenVINO model to INT8; arguments as in :meth:`to_openvino`.
 
         Raises:
             ValueError: If the model has no frozen encoder.
@@ -201,7 +196,7 @@ class ExportMethods(ExportMixin):
         """
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         patience = "; this may take minutes" if parameters > LARGE else ""
-        logger.info("Exporting %s to %s%s", self.name, form, patience)
+        logger.info("Exporting %s to %s%s", self.title, form, patience)
         processor = self.post_processor
         if isinstance(processor, PostProcessor) and processor.image_threshold.isnan():
             logger.warning(

@@ -164,8 +164,7 @@ def _title(model: FewShotModule, ckpt_path: Path, compared: ComparedImages) -> s
     count = f"{len(compared)} images"
     if compared.labels is not None:
         count += f" ({int((~compared.labels).sum())} normal, {int(compared.labels.sum())} anomalous)"
-    encoder = f" on {model.hparams['encoder']}" if isinstance(model, FrozenEncoderModule) else ""
-    return f"{ckpt_path.name}: {type(model).__name__}{encoder}, {height} x {width}; {count}"
+    return f"{ckpt_path.name}: {model.title}, {height} x {width}; {count}"
 
 
 def _as_trained(model: Any) -> Any:

@@ -195,6 +195,11 @@ class FrozenEncoderModule(FewShotModule):
 
     # -- export --------------------------------------------------------------------------------------------------------
 
+    @property
+    def title(self) -> str:
+        """Name of the model and of its encoder in messages."""
+        return f"{super().title} ({self.hparams['encoder']})"
+
     @contextlib.contextmanager
     def exporting(self, form: str) -> Iterator[None]:
         """Export the encoder's own float32 weights; see :meth:`ExportMethods.exporting`."""
