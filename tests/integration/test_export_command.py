@@ -12,6 +12,11 @@ from anomalib_mediclip.export import ExportedModel
 from tests.integration.test_cli import LITE, anomalib
 
 NOISE = ("Warning", "warnings.warn", "WARNING", "INFO:nncf", "No CUDA runtime", "Traceback")
+# anomalib and timm raise these when they are imported, with and without the plugin
+WARNINGS_OF_ANOMALIB = (
+    "ignore:Importing from timm.models.layers:FutureWarning,"
+    "ignore:The anomalib.models.components.dinov2 package:FutureWarning"
+)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +30,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, sample_data: Path) -> tuple[Pa
     return next(folder.rglob("v0")) / "weights" / "lightning" / "model.ckpt", data
 
 
-def test_quantised_export_says_what_it_does_and_nothing_else(run, tmp_path: Path) -> None:
+def test_quantised_export_says_what_it_does_and_nothing_else(run, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("PYTHONWARNINGS", WARNINGS_OF_ANOMALIB)
     checkpoint, data = run
     quantise = ["--export_type", "openvino", "--compression_type", "INT8_PTQ", *data]
     result = anomalib("export", *LITE, *quantise, "--ckpt_path", checkpoint, folder=tmp_path)

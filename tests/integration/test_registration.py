@@ -70,6 +70,13 @@ def test_interpreters_without_anomalib_import_nothing_heavy() -> None:
     assert set(result.stdout.split()[1:]) <= set(before.stdout.split())
 
 
+def test_no_warning_of_anomalib_is_hidden() -> None:
+    code = "import warnings; warnings.simplefilter('always'); import anomalib.models, anomalib.data, anomalib.engine"
+    shown, expected = python(code), python(code, ANOMALIB_MEDICLIP_AUTOLOAD="0")
+    assert "FutureWarning" in expected.stderr
+    assert shown.stderr.count("FutureWarning:") == expected.stderr.count("FutureWarning:")
+
+
 def test_can_be_switched_off_and_full_class_path_still_works() -> None:
     off = {"ANOMALIB_MEDICLIP_AUTOLOAD": "0"}
     result = python("import anomalib.models; print(hasattr(anomalib.models, 'MediCLIP'))", **off)

@@ -32,6 +32,7 @@ def job(sample_data: Path, tmp_path: Path) -> FewShotJob:
     )
 
 
+@pytest.mark.slow
 def test_record_holds_figures_costs_and_the_support_set(job: FewShotJob, capsys: pytest.CaptureFixture[str]) -> None:
     position, record = job.run()
     assert (position, record) == (3, job.record)

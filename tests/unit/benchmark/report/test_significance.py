@@ -63,6 +63,7 @@ def test_swapping_the_models_flips_the_sign() -> None:
     assert (row["difference"], row["p_value"]) == (-swapped["difference"], swapped["p_value"])
 
 
+@pytest.mark.slow
 def test_interval_is_that_of_a_plain_bootstrap() -> None:
     """The bounds agree with redrawing images one replicate at a time, up to the noise of two sets of draws."""
     a, b = NOISE[0] + LABELS, NOISE[1] + 0.5 * LABELS
