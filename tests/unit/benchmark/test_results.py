@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from anomalib_mediclip.benchmark.results import COLUMNS, read_published, read_results
+from anomalib_mediclip.benchmark.results import COLUMNS, TRIVIAL, JobKey, read_published, read_results
 
 
 def test_folder_without_results(tmp_path: Path) -> None:
@@ -53,3 +53,17 @@ def test_data_set_with_one_class_has_no_curves(tmp_path: Path, benchmark: Path) 
     scores = tmp_path / "copy" / "scores" / "BUSI.csv"
     pd.read_csv(scores).query("label == 1").to_csv(scores, index=False)
     assert list(read_results(tmp_path / "copy").scores) == ["BrainMRI"]
+
+
+def test_a_job_key_owns_the_name_of_the_column() -> None:
+    assert JobKey("BUSI", "A", 4, 1).column == "A k4 seed1"
+    assert JobKey("BUSI", "A", 4, 1, tested_on="CheXpert").column == "A k4 seed1 on CheXpert"
+    assert JobKey("BUSI", TRIVIAL, None, None).column == TRIVIAL
+
+
+def test_job_keys_of_a_table_name_its_columns(benchmark) -> None:
+    results = read_results(benchmark)
+    finished = results.rows[results.rows["error"] == ""]
+    for row in finished.itertuples():
+        if row.data in results.scores:
+            assert JobKey.of_row(row).column in results.scores[row.data]

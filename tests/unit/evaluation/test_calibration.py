@@ -9,7 +9,12 @@ from anomalib.data import ImageBatch, InferenceBatch
 from sklearn.metrics import roc_auc_score
 
 from anomalib_mediclip import AUROC, CalibrationPostProcessor
-from anomalib_mediclip.evaluation import LogitCalibrationPostProcessor, calibrate, exact_auroc
+from anomalib_mediclip.evaluation import (
+    DistanceCalibrationPostProcessor,
+    LogitCalibrationPostProcessor,
+    calibrate,
+    exact_auroc,
+)
 
 THRESHOLDS = (0.001, 0.2, 0.5, 0.9, 0.999)
 
@@ -187,3 +192,40 @@ def test_state_of_logits_survives_a_checkpoint() -> None:
     logits = [15.0, 18.0, 20.0, 23.0]
     assert torch.equal(shown(restored, logits).pred_score, shown(processor, logits).pred_score)
     assert shown(restored, logits).pred_label.tolist() == [False, True, True, True]
+
+
+def at_threshold(value: float, **options) -> DistanceCalibrationPostProcessor:
+    processor = DistanceCalibrationPostProcessor(**options)
+    processor.load_state_dict(
+        processor.state_dict() | {"_image_threshold": torch.tensor(value), "_pixel_threshold": torch.tensor(value)}
+    )
+    return processor
+
+
+@pytest.mark.parametrize("threshold", [1e-4, 0.3, 1.0, 250.0])
+def test_distances_are_shown_relative_to_the_threshold_and_keep_their_order(threshold: float) -> None:
+    distances = torch.cat([torch.zeros(1), threshold * torch.logspace(-3, 3, 200)])
+    shown = at_threshold(threshold)(InferenceBatch(pred_score=distances)).pred_score
+    torch.testing.assert_close(shown, distances / (distances + threshold))
+    assert (shown.diff() > 0).all()
+    assert shown[0] == 0
+    assert at_threshold(threshold)(InferenceBatch(pred_score=torch.tensor([threshold]))).pred_score == 0.5
+
+
+def test_distances_without_a_threshold_and_with_one_of_zero_are_numbers() -> None:
+    distances = torch.tensor([0.0, 2.0])
+    assert DistanceCalibrationPostProcessor()(
+        InferenceBatch(pred_score=distances)
+    ).pred_score.tolist() == pytest.approx([0, 2 / 3])
+    assert at_threshold(0.0)(InferenceBatch(pred_score=distances)).pred_score.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("sensitivity", [0.2, 0.5, 0.8])
+def test_labels_of_distances_do_not_depend_on_whether_they_are_calibrated(sensitivity: float) -> None:
+    batch = InferenceBatch(pred_score=4 * torch.rand(200), anomaly_map=4 * torch.rand(200, 1, 4, 4))
+    options = {"image_sensitivity": sensitivity, "pixel_sensitivity": sensitivity}
+    shown, raw = (at_threshold(0.4, enable_normalization=flag, **options)(batch) for flag in (True, False))
+    assert torch.equal(shown.pred_label, raw.pred_label)
+    assert torch.equal(shown.pred_mask, raw.pred_mask)
+    assert torch.equal(raw.pred_score, batch.pred_score)
+    assert 0 < raw.pred_label.float().mean() < 1
