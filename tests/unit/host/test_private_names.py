@@ -4,6 +4,7 @@
 """Private names of anomalib and Lightning occur in ``host/`` only, so that an upgrade of either is looked for there."""
 
 import ast
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -31,6 +32,7 @@ def private_names_in(tree: ast.ClassDef) -> set[str]:
     return {name for name in names if PRIVATE.fullmatch(name)}
 
 
+@functools.cache
 def private_names_of(base: type) -> set[str]:
     """Return the private names that a class of another library defines or uses of itself."""
     used = re.findall(r"(?:self|cls)\.(_[a-zA-Z]\w*)", inspect.getsource(base))

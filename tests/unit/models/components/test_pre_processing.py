@@ -28,6 +28,7 @@ def test_it_is_torchvisions_resize(height_and_width: tuple[int, int], size: tupl
     torch.testing.assert_close(AntialiasedResize(size)(images), resize(images), atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_in_bfloat16_the_values_round_but_not_the_positions(tmp_path) -> None:
     import openvino
 
