@@ -13,8 +13,9 @@ from anomalib.models.components import AnomalibModule
 from jsonargparse import ArgumentError, ArgumentParser
 
 from anomalib_mediclip.data import FewShotDataModule
-from anomalib_mediclip.encoders.weights import LITE_ENCODER, write_lite_weights_into_hub_cache
+from anomalib_mediclip.encoders.weights import LITE_ENCODER, TIMM_PREFIX, write_lite_weights_into_hub_cache
 
+PACKAGE = __name__.partition(".")[0]
 # the benchmark takes what the model itself predicts, and writes its own results
 BARE = {"post_processor": False, "evaluator": False, "visualizer": False}
 
@@ -32,15 +33,17 @@ def build_model(specification: dict[str, Any], seed: int) -> AnomalibModule:
     Raises:
         ValueError: If there is no such class or argument, naming both.
     """
-    if _names_lite_backbone(specification.get("init_args", {})):
-        write_lite_weights_into_hub_cache()  # this plugin's own encoders need none
-    return cast("AnomalibModule", _build(AnomalibModule, specification, {**BARE, "seed": seed}))
+    wanted = _find_class(AnomalibModule, specification["class_path"])
+    if _needs_hub_cache(wanted, specification.get("init_args", {})):
+        write_lite_weights_into_hub_cache()
+    return cast("AnomalibModule", _build(wanted, specification, {**BARE, "seed": seed}))
 
 
-def _names_lite_backbone(init_args: dict[str, Any]) -> bool:
-    """Tell whether a model of anomalib runs on the lite backbone; this plugin's models call theirs ``encoder``."""
-    backbone = str(init_args.get("backbone", "")).removeprefix("timm/")
-    return backbone in (LITE_ENCODER, LITE_ENCODER.partition(".")[0])
+def _needs_hub_cache(wanted: type, init_args: dict[str, Any]) -> bool:
+    """Tell whether timm will look for the lite weights in the hub's cache; this plugin's models read the package."""
+    names = {value.removeprefix(TIMM_PREFIX) for value in init_args.values() if isinstance(value, str)}
+    own = wanted.__module__.partition(".")[0] == PACKAGE
+    return not own and not names.isdisjoint((LITE_ENCODER, LITE_ENCODER.partition(".")[0]))
 
 
 def build_datamodule(specification: dict[str, Any], k_shot: int | None, seed: int) -> FewShotDataModule:
@@ -58,14 +61,14 @@ def build_datamodule(specification: dict[str, Any], k_shot: int | None, seed: in
         ValueError: If there is no such class or argument, naming both.
         FileNotFoundError: If the data set is not where it should be.
     """
-    datamodule = cast("FewShotDataModule", _build(FewShotDataModule, specification, {"k_shot": k_shot, "seed": seed}))
+    wanted = _find_class(FewShotDataModule, specification["class_path"])
+    datamodule = cast("FewShotDataModule", _build(wanted, specification, {"k_shot": k_shot, "seed": seed}))
     datamodule.setup()
     return datamodule
 
 
-def _build(base: type, specification: dict[str, Any], arguments: dict[str, Any]) -> object:
-    """Build an instance of a subclass, with those of the arguments that its constructor has."""
-    wanted = _find_class(base, specification["class_path"])
+def _build(wanted: type, specification: dict[str, Any], arguments: dict[str, Any]) -> object:
+    """Build an instance of a class, with those of the arguments that its constructor has."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(wanted, "it", fail_untyped=False)
     known = parser.get_defaults().it  # those that go through **kwargs to a base class included
@@ -84,4 +87,4 @@ def _find_class(base: type, class_path: str) -> type:
     except ArgumentError as error:
         msg = f"there is no {base.__name__} named {class_path!r}; give a class name or its full path"
         raise ValueError(msg) from error
-    return getattr(import_module(module), name)
+    return cast("type", getattr(import_module(module), name))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from anomalib_mediclip.benchmark import factory
 from anomalib_mediclip.benchmark.factory import build_datamodule, build_model
 
 TINY = {"class_path": "SimpleNet", "init_args": {"encoder": "timm/resnet18", "weights": None, "image_size": [64, 64]}}
@@ -24,6 +25,30 @@ def test_models_are_bare_and_get_the_seed() -> None:
 def test_models_without_a_seed_are_built_too() -> None:
     specification = {"class_path": "Patchcore", "init_args": {"backbone": "resnet18", "pre_trained": False}}
     assert build_model(specification, seed=7).name == "Patchcore"
+
+
+@pytest.mark.parametrize(
+    ("model", "init_args", "expected"),
+    [
+        ("Patchcore", {"backbone": "tf_efficientnet_lite0"}, 1),
+        ("Patchcore", {"backbone": "tf_efficientnet_lite0.in1k"}, 1),
+        ("Patchcore", {"backbone": "timm/tf_efficientnet_lite0"}, 1),
+        ("Patchcore", {"backbone": "timm/tf_efficientnet_lite0.in1k"}, 1),
+        ("Patchcore", {"backbone": "resnet18", "layers": ["layer2"]}, 0),
+        ("Patchcore", {"backbone": "tf_efficientnet_lite1"}, 0),
+        ("Patchcore", None, 0),
+        ("SimpleNet", {"encoder": "timm/tf_efficientnet_lite0.in1k"}, 0),
+        ("MediCLIP", {"encoder": "timm/tf_efficientnet_lite0"}, 0),
+    ],
+)
+def test_lite_weights_go_into_the_hub_cache_only_for_models_of_others_that_name_them(
+    monkeypatch: pytest.MonkeyPatch, model: str, init_args: dict | None, expected: int
+) -> None:
+    written = []
+    monkeypatch.setattr(factory, "write_lite_weights_into_hub_cache", lambda: written.append(1))
+    monkeypatch.setattr(factory, "_build", lambda *_: None)  # only the decision, without building a model
+    build_model({"class_path": model} | ({} if init_args is None else {"init_args": init_args}), seed=0)
+    assert len(written) == expected
 
 
 def test_the_configuration_is_left_as_it_is() -> None:
