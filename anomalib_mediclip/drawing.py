@@ -3,8 +3,9 @@
 
 """Outlines, heat maps and captions on pictures, for predictions, contact sheets and reports alike.
 
-Pictures are uint8 RGB arrays ``(H, W, 3)``. anomalib's own drawing functions resize to a square and scale every map to
-its own range, so their colours cannot be compared between images.
+Pictures are uint8 RGB arrays ``(H, W, 3)``. anomalib's ``visualization.image.functional`` draws outlines of one pixel
+only, cannot let the opacity of a map follow its values, and its palette is jet. torchvision's
+``draw_segmentation_masks`` fills masks, and its ``make_grid`` leaves out the margins of a single picture.
 """
 
 from typing import Any
@@ -26,7 +27,9 @@ RED: Colour = (255, 64, 64)  # of a prediction
 YELLOW: Colour = (255, 210, 0)  # of a synthetic anomaly
 
 
-def outline(picture: Picture, mask: npt.NDArray[Any], colour: Colour, thickness: int = 1) -> Picture:
+def outline(
+    picture: Picture, mask: npt.NDArray[Any], colour: Colour, thickness: int = 1, smooth: bool = False
+) -> Picture:
     """Draw the outline of a mask, holes included.
 
     Args:
@@ -34,6 +37,8 @@ def outline(picture: Picture, mask: npt.NDArray[Any], colour: Colour, thickness:
         mask (np.ndarray): Mask ``(h, w)``, of any size; above 0.5 is inside.
         colour (Colour): Colour of the line.
         thickness (int, optional): Thickness of the line in pixels. Defaults to ``1``.
+        smooth (bool, optional): Whether to soften the steps of the line, which mixes its colour with the picture's.
+            Defaults to ``False``.
 
     Returns:
         Picture: Copy of the picture with the outline.
@@ -41,7 +46,7 @@ def outline(picture: Picture, mask: npt.NDArray[Any], colour: Colour, thickness:
     inside = (np.asarray(mask) > 0.5).astype(np.uint8)
     resized = cv2.resize(inside, picture.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     contours, _ = cv2.findContours(resized, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    line = cv2.LINE_AA if thickness > 1 else cv2.LINE_8
+    line = cv2.LINE_AA if smooth else cv2.LINE_8
     return np.asarray(cv2.drawContours(picture.copy(), contours, -1, colour, thickness, line), dtype=np.uint8)
 
 
@@ -67,17 +72,20 @@ def colours(values: npt.NDArray[Any]) -> Picture:
     return np.asarray(mpl.colormaps[PALETTE](values, bytes=True)[..., :3])
 
 
-def write(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, size: int, width: int) -> None:
+def write_caption(
+    draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, size: int, width: int, anchor: str = "la"
+) -> None:
     """Write a line, shortened from its beginning to fit.
 
     Args:
         draw (ImageDraw.ImageDraw): Canvas.
-        place (tuple[int, int]): Left and top of the text in pixels.
+        place (tuple[float, float]): Position in pixels of the point that ``anchor`` names.
         text (str): Text.
         size (int): Size of the font in pixels.
         width (int): Largest width in pixels.
+        anchor (str, optional): Pillow's anchor of the text. Defaults to ``"la"``: left and top.
     """
     font = ImageFont.load_default(size)
     while draw.textlength(text, font) > width and len(text) > 4:
         text = "..." + text[4:]
-    draw.text(place, text, fill=INK, font=font)
+    draw.text(place, text, fill=INK, font=font, anchor=anchor)

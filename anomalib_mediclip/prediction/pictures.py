@@ -15,7 +15,7 @@ from anomalib.visualization import ImageVisualizer
 from lightning import LightningModule, Trainer
 from PIL import Image, ImageDraw
 
-from anomalib_mediclip.drawing import BACKGROUND, GREEN, RED, Picture, colours, heat_map, outline, write
+from anomalib_mediclip.drawing import BACKGROUND, GREEN, RED, Picture, colours, heat_map, outline, write_caption
 from anomalib_mediclip.io import read_image
 from anomalib_mediclip.prediction.folder import is_unreadable
 
@@ -42,11 +42,7 @@ class MedicalVisualizer(ImageVisualizer):
         super().__init__(output_dir=output_dir)
 
     def visualize(self, predictions: Any) -> Any:
-        """Draw an item, or every item of a batch.
-
-        Returns:
-            Any: Picture of the item, or a list of pictures.
-        """
+        """Draw an item, or every item of a batch."""
         if isinstance(predictions, ImageItem):
             return draw_prediction(predictions)
         return [draw_prediction(item) for item in predictions]
@@ -114,10 +110,10 @@ def draw_prediction(item: ImageItem) -> Image.Image:
     width = sum(panel.shape[1] + MARGIN for _, panel in panels) + MARGIN
     canvas = Image.new("RGB", (width, CAPTION_HEIGHT + TITLE_HEIGHT + PANEL_HEIGHT + MARGIN), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
-    write(draw, (MARGIN, 5), _caption(item), 14, width - 2 * MARGIN)
+    write_caption(draw, (MARGIN, 5), _caption(item), 14, width - 2 * MARGIN)
     left = MARGIN
     for title, panel in panels:
-        write(draw, (left, CAPTION_HEIGHT), title, 12, panel.shape[1])
+        write_caption(draw, (left, CAPTION_HEIGHT), title, 12, panel.shape[1])
         canvas.paste(Image.fromarray(panel), (left, CAPTION_HEIGHT + TITLE_HEIGHT))
         left += panel.shape[1] + MARGIN
     return canvas
@@ -141,7 +137,8 @@ def _with_heat_map(picture: Picture, anomaly_map: torch.Tensor) -> Picture:
     left = blended.shape[1] + SCALE_WIDTH + 8
     draw = ImageDraw.Draw(panel)
     for value in (1.0, 0.5, 0.0):
-        write(draw, (left, min(PANEL_HEIGHT - 12, max(0, round((1 - value) * PANEL_HEIGHT) - 6))), f"{value}", 11, 30)
+        top = min(PANEL_HEIGHT - 12, max(0, round((1 - value) * PANEL_HEIGHT) - 6))
+        write_caption(draw, (left, top), f"{value}", 11, 30)
     return np.asarray(panel)
 
 
@@ -149,7 +146,7 @@ def _with_outlines(picture: Picture, item: ImageItem) -> Picture:
     """Draw the outlines of the predicted and the true region over the image."""
     for mask, colour in ((item.gt_mask, GREEN), (item.pred_mask, RED)):
         if mask is not None:
-            picture = outline(picture, mask.squeeze().float().cpu().numpy(), colour, thickness=2)
+            picture = outline(picture, mask.squeeze().float().cpu().numpy(), colour, thickness=2, smooth=True)
     return picture
 
 

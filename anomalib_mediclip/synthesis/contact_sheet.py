@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageDraw
 from torchvision.transforms.v2.functional import resize
 
-from anomalib_mediclip.drawing import BACKGROUND, YELLOW, Picture, outline, write
+from anomalib_mediclip.drawing import BACKGROUND, YELLOW, Picture, outline, write_caption
 from anomalib_mediclip.io import find_images, read_image
 from anomalib_mediclip.synthesis.generator import MedicalAnomalyGenerator
 
@@ -81,7 +81,7 @@ def draw_sample(generator: MedicalAnomalyGenerator, image: torch.Tensor, name: s
     for column, tile in enumerate((original, changed, outline(changed, mask[0].numpy(), YELLOW))):
         picture.paste(Image.fromarray(tile), (column * (width + GAP), CAPTION_HEIGHT))
     caption = f"{generator.draw_task(name, epoch)}: {name}"
-    write(ImageDraw.Draw(picture), (0, 5), caption, FONT_SIZE, picture.width)
+    write_caption(ImageDraw.Draw(picture), (0, CAPTION_HEIGHT / 2), caption, FONT_SIZE, picture.width, anchor="lm")
     return picture
 
 

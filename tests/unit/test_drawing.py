@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from anomalib_mediclip.drawing import BACKGROUND, GREEN, colours, heat_map, outline, write
+from anomalib_mediclip.drawing import BACKGROUND, GREEN, colours, heat_map, outline, write_caption
 
 PICTURE = np.full((40, 60, 3), 100, np.uint8)
 
@@ -34,6 +34,15 @@ def test_outline_takes_masks_of_another_size() -> None:
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (10, 29, 15, 44)
 
 
+@pytest.mark.parametrize("thickness", [1, 2])
+def test_outline_is_softened_only_when_asked(thickness: int) -> None:
+    rows, columns = np.mgrid[:40, :60]
+    disc = (rows - 20) ** 2 + (columns - 30) ** 2 < 150
+    sharp, soft = (outline(PICTURE, disc, GREEN, thickness, smooth) for smooth in (False, True))
+    assert len(np.unique(sharp.reshape(-1, 3), axis=0)) == 2  # picture and line
+    assert len(np.unique(soft.reshape(-1, 3), axis=0)) > 2
+
+
 def test_heat_map_is_as_opaque_as_it_is_told() -> None:
     assert np.array_equal(heat_map(PICTURE, np.zeros((4, 6)), lowest=0, highest=1), PICTURE)
     assert np.array_equal(heat_map(PICTURE, np.ones((4, 6)), lowest=0, highest=1)[0, 0], colours(np.ones(1))[0])
@@ -49,7 +58,7 @@ def test_colours_have_one_scale_for_all_maps() -> None:
 @pytest.mark.parametrize("text", ["short", "a rather long name of a file in a folder.png"])
 def test_captions_fit_and_keep_the_end_of_the_name(text: str) -> None:
     canvas = Image.new("RGB", (120, 20), BACKGROUND)
-    write(ImageDraw.Draw(canvas), (0, 2), text, 12, 100)
+    write_caption(ImageDraw.Draw(canvas), (0, 2), text, 12, 100)
     assert np.asarray(canvas)[:, 105:].max() == BACKGROUND[0]
     assert np.asarray(canvas).max() > 200
     assert (ImageFont.load_default(12).getlength(text) > 100) == (text != "short")

@@ -64,7 +64,7 @@ def draw_grid(name: str, examples: dict[str, np.ndarray], models: list[str]) -> 
     columns = {"image": images}
     if examples["masks"].any():
         columns["ground truth"] = [
-            outline(image, mask, GREEN) for image, mask in zip(images, examples["masks"], strict=True)
+            outline(image, mask, GREEN, smooth=True) for image, mask in zip(images, examples["masks"], strict=True)
         ]
     for model in shown:
         maps = _scale(examples[f"map:{model}"].astype(np.float32))
