@@ -29,7 +29,7 @@ class BenchmarkConfiguration:
         output (Path): Folder of the results.
         device (str): ``cpu`` or ``cuda``.
         published (list[Path]): Tables of published figures for the report.
-        note (str): What a reader of the report must know, such as on which images settings were chosen.
+        note (str): Remark for readers of the report, such as on which images settings were chosen.
     """
 
     models: dict[str, dict[str, Any]]

@@ -50,7 +50,7 @@ def run_isolated(function: Callable[..., Result], *arguments: Any, log: Path) ->
 def _prepare(start_method: str) -> None:
     """Have data loaders start their workers as usual, and end this process when its parent is killed.
 
-    Else workers would each import everything again, and an orphan would compete with a benchmark started again.
+    Otherwise every worker would import everything again, and an orphan would compete with a restarted benchmark.
     """
     multiprocessing.set_start_method(start_method, force=True)
     parent = multiprocessing.parent_process()

@@ -17,9 +17,9 @@ import torch
 from anomalib.pipelines.components.base import Job
 from tqdm import tqdm
 
-from anomalib_mediclip.benchmark import mean_brightness as baseline
 from anomalib_mediclip.benchmark.factory import build_datamodule
 from anomalib_mediclip.benchmark.isolation import run_isolated
+from anomalib_mediclip.benchmark.mean_brightness import brightness
 from anomalib_mediclip.benchmark.measurement import PACKAGES, measure
 from anomalib_mediclip.benchmark.results import COLUMNS, JobKey, write_results
 from anomalib_mediclip.versions import versions_in_words
@@ -111,7 +111,7 @@ class FewShotJob(Job):
         device = torch.device(f"cuda:{gpu}" if self.device == "cuda" else "cpu")
         datamodule = build_datamodule(self.data, self.k_shot, self.seed or 0)
         if self.model is None:
-            predictions = baseline.brightness(datamodule)
+            predictions = brightness(datamodule)
             figures: dict[str, Any] = predictions.metrics()
         else:
             figures, predictions = measure(self.model, datamodule, self.seed or 0, device)
@@ -130,11 +130,7 @@ class FewShotJob(Job):
 
     @staticmethod
     def collect(results: list[tuple[int, Path]]) -> list[Path]:
-        """Put the results, which may have come in any order, into that of the configuration.
-
-        Returns:
-            list[Path]: Files.
-        """
+        """Put the results, which may have come in any order, into that of the configuration."""
         return [record for _, record in sorted(results)]
 
     @staticmethod

@@ -32,7 +32,7 @@ def peak_memory(device: torch.device) -> float:
         device (torch.device): Where the model runs.
 
     Returns:
-        float: MiB. On a CPU the libraries are included, some 600 MiB; NaN on Windows, which does not tell.
+        float: MiB. On a CPU the libraries are included, some 600 MiB; NaN on Windows, which does not report it.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / MEGABYTE
@@ -99,7 +99,7 @@ def _engine(folder: str, predictions: RawPredictions, device: torch.device, trai
 
 
 def _parameters(optimizer: Any) -> list[torch.nn.Parameter]:
-    """Return what an optimiser changes."""
+    """Return the parameters that an optimiser changes."""
     return [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
 
 

@@ -43,11 +43,7 @@ class FewShotJobGenerator(JobGenerator):
     def generate_jobs(  # type: ignore[override]  # a list has a length, which a progress bar needs
         self, args: dict | None = None, prev_stage_result: Any = None
     ) -> Sequence[FewShotJob]:
-        """Return the jobs: for every data set the trivial baseline, then k by k and seed by seed every model.
-
-        Returns:
-            Sequence[FewShotJob]: Jobs.
-        """
+        """Return the jobs: for every data set the trivial baseline, then k by k and seed by seed every model."""
         del args, prev_stage_result
         jobs = sorted(self.all_jobs(), key=lambda job: not job.is_finished)
         return tqdm(jobs, desc=FewShotJob.name) if self.with_progress else jobs
@@ -81,11 +77,7 @@ class FewShotBenchmark(RunnerPipeline):
 
     @staticmethod
     def get_parser(parser: ArgumentParser | None = None) -> ArgumentParser:
-        """Return the parser of the subcommand.
-
-        Returns:
-            ArgumentParser: Parser.
-        """
+        """Return the parser of the subcommand."""
         parser = Pipeline.get_parser(parser)
         parser.add_argument(
             "--data_root", type=Path, default=Path("datasets"), help="Folder that holds the data sets of the file."

@@ -15,7 +15,7 @@ import pandas as pd
 TRIVIAL = "mean brightness"  # name of the trivial baseline among the models
 METRICS = {"image_auroc": "Image-AUROC", "pixel_auroc": "Pixel-AUROC", "aupro": "AUPRO", "image_aupr": "Image AUPR"}
 PUBLISHED_COLUMNS = ("data", "k_shot", "model", "metric", "mean", "std")
-NOTE = "note.txt"  # what a reader must know, from the configuration
+NOTE = "note.txt"  # remark of the configuration for readers of the report
 TEXT_COLUMNS = ("data", "model", "support_set_hash", "device", "versions", "error")
 COLUMNS = (
     "data", "k_shot", "seed", "model", "image_auroc", "pixel_auroc", "aupro", "image_aupr", "epochs",
@@ -93,7 +93,7 @@ def write_results(records: list[Path], folder: Path) -> None:
 
 
 def _write_scores(jobs: list[tuple[dict[str, Any], Any]], path: Path) -> None:
-    """Write a row for every test image, and a column for every job, of the very float32 values."""
+    """Write a row for every test image, and a column of unrounded float32 scores for every job."""
     first = jobs[0][1]
     columns = {"image": first["names"], "label": first["labels"].astype(int)}
     columns |= {row["title"]: arrays["scores"] for row, arrays in jobs}
@@ -129,6 +129,7 @@ class Results:
         scores (dict[str, pd.DataFrame]): For every data set with both classes among its test images, a row for every
             test image: ``image``, ``label`` and a column of raw scores for every finished job.
         examples (dict[str, dict[str, np.ndarray]]): For every data set with examples, the arrays of its file.
+        note (str): Remark of the configuration for readers of the report.
     """
 
     rows: pd.DataFrame

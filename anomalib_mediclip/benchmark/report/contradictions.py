@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Contradictions between the files of a benchmark, which the report names at its top."""
+"""Contradictions between the files of a benchmark, listed at the top of the report."""
 
 from sklearn.metrics import roc_auc_score
 

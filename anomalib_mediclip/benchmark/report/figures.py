@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Line figures as small SVG drawings, one panel a data set, for a page that lays them out side by side."""
+"""Line figures as small SVG drawings, one panel per data set, for a page that lays them out side by side."""
 
 import io
 import re
@@ -48,7 +48,7 @@ MARKERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼"}
 
 @dataclass(frozen=True)
 class Look:
-    """How a model is drawn.
+    """Colour, marker and line of a model in the figures.
 
     Attributes:
         colour (str): Hexadecimal colour.

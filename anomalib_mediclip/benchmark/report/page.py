@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Writes the report: the same folder gives the same bytes."""
+"""Report in HTML and Markdown; the same folder always gives the same bytes."""
 
 import re
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Paired bootstrap over test images: is one model's Image-AUROC higher by more than chance in the choice of images?
+"""Paired bootstrap over test images, which shows whether two models differ by more than the choice of images explains.
 
 The AUROC is the share of pairs of an anomalous and a normal image in the right order, a tie counting one half. In a
 replicate, normal and anomalous images are drawn with replacement within their class, and a pair counts as often as both

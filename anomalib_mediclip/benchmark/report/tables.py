@@ -142,7 +142,7 @@ def build_table(results: Results, summary: pd.DataFrame) -> Table | None:
 
 
 def build_costs(results: Results) -> pd.DataFrame:
-    """Tell what each model costs, as means over data sets and seeds.
+    """Compute the costs of each model, as means over data sets and seeds.
 
     Args:
         results (Results): Results of the benchmark.
