@@ -74,7 +74,7 @@ class SimpleNet(FrozenEncoderModule, AnomalibModule):
 
     Raises:
         ValueError: If the encoder, its weights or a layer does not exist, or the noise is not positive.
-        TypeError: If the post-processor is one for probabilities.
+        TypeError: If the post-processor is one for scores of another kind.
         RuntimeError: If the encoder's weights cannot be downloaded.
 
     Example:

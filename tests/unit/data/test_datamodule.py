@@ -17,6 +17,7 @@ from torchvision.transforms import v2
 
 from anomalib_mediclip.data import MedicalFolder, SupportSampler, draw_support_set
 from anomalib_mediclip.data.datamodule import FewShotDataModule
+from anomalib_mediclip.data.samples import Sample
 from tests.unit.data.small_datasets import save_folder, save_image
 
 
@@ -85,6 +86,17 @@ class TestSetup:
         assert datamodule.test_data.samples.label_index.value_counts().to_dict() == {1: 3, 0: 2}
         assert datamodule.val_data.samples.label_index.value_counts().to_dict() == {1: 20, 0: 5}
         assert set(datamodule.val_data.samples.image_path) == set(datamodule.train_data.samples.image_path)
+
+    def test_a_test_set_without_normal_images_takes_none_from_the_support_set(self, root: Path) -> None:
+        class OnlyAbnormal(MedicalFolder):
+            def read_layout(self) -> tuple[list[Sample], list[Sample]]:
+                pool, test = super().read_layout()
+                return pool, [sample for sample in test if sample.is_abnormal]
+
+        datamodule = OnlyAbnormal(root, k_shot=5)
+        datamodule.setup()
+        assert len(datamodule.train_data) == 5
+        assert datamodule.test_data.samples["label_index"].tolist() == [1, 1, 1]
 
     def test_draw_depends_on_the_seed(self, root: Path) -> None:
         assert set_up(root, seed=1).support_set == set_up(root, seed=1).support_set
