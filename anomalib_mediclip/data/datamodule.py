@@ -25,6 +25,7 @@ from anomalib_mediclip.data.samples import LISTED_IN_ERRORS, Sample, to_datafram
 from anomalib_mediclip.data.support_set import SupportSampler, draw_support_set
 from anomalib_mediclip.data.synthetic_validation import SyntheticValidationDataset
 from anomalib_mediclip.host.datamodule import FixedSplitsDataModule
+from anomalib_mediclip.seeds import used_seed
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,8 @@ class FewShotDataModule(FixedSplitsDataModule):
         root (Path | str): Folder of the data set.
         k_shot (int | None): Number of normal images to train on, drawn from the training pool; None takes all.
             The paper has 4, 8, 16 and 32.
-        seed (int): Seed of the draw, of the order of the images and of the synthetic validation set.
+        seed (int | None): Seed of the draw, of the order of the images and of the synthetic validation set. None takes
+            the global seed (``--seed_everything``), or 0 without one, when the sets are made.
         train_batch_size (int): Images in a training batch; may exceed ``k_shot``.
         eval_batch_size (int): Images in a validation, test or prediction batch.
         num_workers (int | None): Processes that read images. None takes none for training and validation, whose images
@@ -59,13 +61,13 @@ class FewShotDataModule(FixedSplitsDataModule):
     """
 
     expected_layout: ClassVar[str]
-    seed: int
+    seed: int | None
 
     def __init__(
         self,
         root: Path | str,
         k_shot: int | None = 16,
-        seed: int = 0,
+        seed: int | None = None,
         train_batch_size: int = 8,
         eval_batch_size: int = 32,
         num_workers: int | None = None,
@@ -74,9 +76,7 @@ class FewShotDataModule(FixedSplitsDataModule):
         test_augmentations: Transform | None = None,
         augmentations: Transform | None = None,
     ) -> None:
-        if seed < 0:
-            msg = f"seed={seed}: it must not be negative"
-            raise ValueError(msg)
+        used_seed(seed)  # refuses a wrong one at once
         super().__init__(
             train_batch_size=train_batch_size,
             eval_batch_size=eval_batch_size,
@@ -119,7 +119,7 @@ class FewShotDataModule(FixedSplitsDataModule):
         return {
             "data_set": self.name,
             "k_shot": len(self.support_set),
-            "seed": self.seed,
+            "seed": used_seed(self.seed),
             "pool_size": self._pool_size,
             "support_set_hash": self.support_set_hash,
         }
@@ -143,6 +143,7 @@ class FewShotDataModule(FixedSplitsDataModule):
         """Draw the support set and make the three sets, once."""
         if self.support_set:
             return
+        self.seed = used_seed(self.seed)
         pool, test = self._read_samples()
         support = [pool[index] for index in draw_support_set(len(pool), self.k_shot, self.seed)]
         task = TaskType.SEGMENTATION if any(sample.masks for sample in test) else TaskType.CLASSIFICATION
@@ -194,7 +195,7 @@ class FewShotDataModule(FixedSplitsDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Return the loader of the support set, in an order that depends on the seed and the epoch only."""
-        sampler = SupportSampler(len(self.train_data), self.seed)
+        sampler = SupportSampler(len(self.train_data), used_seed(self.seed))
         return self._make_loader(self.train_data, self.train_batch_size, self.num_workers, sampler)
 
     def val_dataloader(self) -> DataLoader:

@@ -5,11 +5,13 @@
 
 import copy
 import os
+from typing import Any
 
 import torch
 from anomalib import TaskType
 from anomalib.data import AnomalibDataset, ImageItem
 from pandas import DataFrame
+from torch.utils.data import Subset
 from torchvision.transforms.v2 import Compose, Resize, Transform
 from torchvision.tv_tensors import Image, Mask
 
@@ -99,3 +101,27 @@ def _is_deterministic(transform: Transform | None) -> bool:
     if isinstance(transform, Compose):
         return all(_is_deterministic(part) for part in transform.transforms)
     return transform is None or isinstance(transform, Resize)
+
+
+def image_paths(dataset: Any) -> list[str]:
+    """Return the paths of the images of a data set, without reading them where it has a list.
+
+    Args:
+        dataset (Any): Data set of anomalib, a ``Subset`` of one, or any other of such items.
+
+    Returns:
+        list[str]: Paths in the order of the items.
+
+    Raises:
+        ValueError: If an item has no path.
+    """
+    if hasattr(dataset, "samples"):
+        return list(dataset.samples["image_path"])
+    if isinstance(dataset, Subset):
+        paths = image_paths(dataset.dataset)
+        return [paths[index] for index in dataset.indices]
+    listed = [dataset[index].image_path for index in range(len(dataset))]
+    if not all(listed):
+        msg = "An image of the training set has no image_path: its path decides which anomaly is painted on it."
+        raise ValueError(msg)
+    return listed

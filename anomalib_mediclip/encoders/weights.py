@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -152,10 +152,22 @@ def weights_hash(model: nn.Module) -> str:
     Returns:
         str: 32 hexadecimal digits, equal exactly when the persistent state is equal.
     """
+    return state_hash(model.state_dict())
+
+
+def state_hash(state: Mapping[str, torch.Tensor]) -> str:
+    """Hash names, shapes and values of tensors, as :func:`weights_hash` does.
+
+    Args:
+        state (Mapping[str, torch.Tensor]): Tensors by name.
+
+    Returns:
+        str: 32 hexadecimal digits.
+    """
     digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(state.items()):
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

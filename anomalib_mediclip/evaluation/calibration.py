@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from anomalib.metrics import F1AdaptiveThreshold
+from anomalib.post_processing import PostProcessor
 from lightning import LightningModule, Trainer
 from torchmetrics.utilities import dim_zero_cat
 
@@ -17,6 +18,12 @@ from anomalib_mediclip.host.post_processor import OpenPostProcessor
 logger = logging.getLogger(__name__)
 
 ScoreKind = Literal["probability", "logit", "distance"]
+
+NOT_CALIBRATED = (
+    "The scores are not calibrated: the training was cut short, or had no validation images (limit_val_batches 0, or "
+    "no validation set). Labels are cut at 0.5 of the uncalibrated probabilities. Resume the training with "
+    "--ckpt_path, or validate the model with Engine.validate, to calibrate it."
+)
 
 
 def calibrate(probability: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
@@ -87,14 +94,21 @@ class CalibrationPostProcessor(OpenPostProcessor):
     the model are kept in the batch as ``raw_pred_score`` and ``raw_anomaly_map``, for metrics that must not depend on
     the calibration.
 
+    An option that is given holds; one that is None is taken from the checkpoint, if one is loaded.
+
     Args:
-        enable_normalization (bool, optional): Whether to calibrate. Defaults to ``True``.
-        enable_thresholding (bool, optional): Whether to look for thresholds, which the calibration needs too, and to
-            predict labels and masks. Defaults to ``True``.
-        enable_threshold_matching (bool, optional): Whether a missing threshold is taken from the other level.
-            Defaults to ``True``.
-        image_sensitivity (float, optional): Images above 1 minus this are anomalous. Defaults to ``0.5``.
-        pixel_sensitivity (float, optional): Pixels above 1 minus this are anomalous. Defaults to ``0.5``.
+        enable_normalization (bool | None, optional): Whether to calibrate. Defaults to ``None``: yes.
+        enable_thresholding (bool | None, optional): Whether to look for thresholds, which the calibration needs too,
+            and to predict labels and masks. Defaults to ``None``: yes.
+        enable_threshold_matching (bool | None, optional): Whether a missing threshold is taken from the other level.
+            Defaults to ``None``: yes.
+        image_sensitivity (float | None, optional): In [0, 1]; images above 1 minus this are anomalous.
+            Defaults to ``None``: 0.5.
+        pixel_sensitivity (float | None, optional): In [0, 1]; pixels above 1 minus this are anomalous.
+            Defaults to ``None``: 0.5.
+
+    Raises:
+        ValueError: If a sensitivity is outside [0, 1].
 
     Attributes:
         SCORES (ScoreKind): Kind of raw scores that it takes.
@@ -104,21 +118,30 @@ class CalibrationPostProcessor(OpenPostProcessor):
 
     def __init__(
         self,
-        enable_normalization: bool = True,
-        enable_thresholding: bool = True,
-        enable_threshold_matching: bool = True,
-        image_sensitivity: float = 0.5,
-        pixel_sensitivity: float = 0.5,
+        enable_normalization: bool | None = None,
+        enable_thresholding: bool | None = None,
+        enable_threshold_matching: bool | None = None,
+        image_sensitivity: float | None = None,
+        pixel_sensitivity: float | None = None,
     ) -> None:
+        options = {
+            "enable_normalization": enable_normalization,
+            "enable_thresholding": enable_thresholding,
+            "enable_threshold_matching": enable_threshold_matching,
+            "image_sensitivity": _checked_sensitivity("image_sensitivity", image_sensitivity),
+            "pixel_sensitivity": _checked_sensitivity("pixel_sensitivity", pixel_sensitivity),
+        }
+        given = {name: value for name, value in options.items() if value is not None}
         super().__init__(
             MidwayThreshold(fields=["pred_score", "gt_label"], strict=False),
             MidwayThreshold(fields=["anomaly_map", "gt_mask"], strict=False),
-            enable_normalization=enable_normalization,
-            enable_thresholding=enable_thresholding,
-            enable_threshold_matching=enable_threshold_matching,
-            image_sensitivity=image_sensitivity,
-            pixel_sensitivity=pixel_sensitivity,
+            **given,
         )
+        self._given = given
+
+    def load_checkpoint_config(self, config: dict[str, Any]) -> None:
+        """Take the options of a checkpoint, except those that were given."""
+        super().load_checkpoint_config({**config, **self._given})
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any, **kwargs: Any
@@ -132,11 +155,7 @@ class CalibrationPostProcessor(OpenPostProcessor):
         """Warn when there is no threshold: the training was cut short, or had no validation set."""
         del trainer, pl_module
         if self.enable_thresholding and self.image_threshold.isnan():
-            logger.warning(
-                "The scores are not calibrated: training did not reach its last epoch, where the synthetic validation "
-                "set is predicted, or had none. Labels are cut at 0.5 of the uncalibrated probabilities. Resume the "
-                "training with --ckpt_path to calibrate."
-            )
+            logger.warning("%s", NOT_CALIBRATED)
 
     on_predict_start = on_test_start
 
@@ -227,6 +246,34 @@ class DistanceCalibrationPostProcessor(CalibrationPostProcessor):
     def normalize(self, scores: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
         """Relate distances to the threshold."""
         return scores / (scores + _scale(threshold))
+
+
+def describe_thresholds(processor: Any) -> dict[str, float | None]:
+    """Describe where a post-processor cuts scores.
+
+    Args:
+        processor (Any): Post-processor of anomalib, or none.
+
+    Returns:
+        dict[str, float | None]: Thresholds of images and pixels in raw scores, None where there is none, and their
+        sensitivities; empty without a post-processor of anomalib.
+    """
+    if not isinstance(processor, PostProcessor):
+        return {}
+    found = {"image_threshold": processor.image_threshold, "pixel_threshold": processor.pixel_threshold}
+    return {
+        **{name: None if value.isnan() else value.item() for name, value in found.items()},
+        "image_sensitivity": float(processor.image_sensitivity),
+        "pixel_sensitivity": float(processor.pixel_sensitivity),
+    }
+
+
+def _checked_sensitivity(name: str, value: float | None) -> float | None:
+    """Return a sensitivity if it is in [0, 1]; beyond, everything or nothing would be anomalous."""
+    if value is not None and not 0 <= value <= 1:
+        msg = f"{name}={value}: it must be in [0, 1]; scores above 1 minus {name} are anomalous (0.5 by default)."
+        raise ValueError(msg)
+    return value
 
 
 def _scale(threshold: torch.Tensor) -> torch.Tensor:

@@ -21,6 +21,7 @@ from anomalib.models.components.base.export_mixin.utils import create_export_roo
 from anomalib.post_processing import PostProcessor
 from torchmetrics import Metric
 
+from anomalib_mediclip.evaluation.calibration import NOT_CALIBRATED
 from anomalib_mediclip.export.artifact import save_artifact
 from anomalib_mediclip.export.inference import require
 from anomalib_mediclip.export.model_card import write_model_card
@@ -199,10 +200,6 @@ class ExportMethods(ExportMixin):
         logger.info("Exporting %s to %s%s", self.title, form, patience)
         processor = self.post_processor
         if isinstance(processor, PostProcessor) and processor.image_threshold.isnan():
-            logger.warning(
-                "The model is not calibrated: its training did not reach the last epoch, or had no validation set. The "
-                "export will cut labels at 0.5 of uncalibrated probabilities. Resume the training with --ckpt_path, "
-                "or validate the model, and export again."
-            )
+            logger.warning("%s Then export again.", NOT_CALIBRATED)
         with quiet("onnx_ir", "onnxscript", "nncf", "torch.utils.cpp_extension"):
             yield

@@ -27,7 +27,7 @@ HOSTS = {
     "anomalib.data": "anomalib_mediclip.data",
     "anomalib.models": "anomalib_mediclip.models",
     "anomalib.engine": "anomalib_mediclip.host.engine",
-    "anomalib.cli": "anomalib_mediclip.host.predict_command",
+    "anomalib.cli": "anomalib_mediclip.host.command_line",
     "anomalib.cli.pipelines": "anomalib_mediclip.benchmark",
 }
 

@@ -1,42 +1,121 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Default trainer arguments of a model: they hold unless the user gives others.
+"""``Engine`` for models of the plugin; other models are not touched.
 
-anomalib knows only ``trainer_arguments``, which override the user. Without defaults, a run that names no number of
-epochs would train for Lightning's 1000.
+* A model may have default trainer arguments, which hold unless the user gives others. anomalib knows only
+  ``trainer_arguments``, which override the user. Without defaults, a run that names no number of epochs would train for
+  Lightning's 1000.
+* ``train`` tests the weights that it has trained; anomalib tests the checkpoint that it resumed from.
+* ``export`` exports the model it is given, with the weights of the checkpoint; anomalib makes another model, without
+  the options of the user. An argument that a format does not know is refused.
 """
 
 from collections.abc import Callable
-from functools import wraps
 from importlib import import_module
 from typing import Any
 
+from anomalib_mediclip.host.wrapping import wrap
+
 
 def install() -> None:
-    """Wrap ``Engine._setup_trainer``, once."""
+    """Wrap the methods of ``Engine``, once."""
     engine_class = getattr(import_module("anomalib.engine"), "Engine", None)  # None while anomalib imports itself
-    if engine_class is None or hasattr(engine_class._setup_trainer, "respects_defaults"):
-        return
-    setup_trainer: Callable[[Any, Any], None] = engine_class._setup_trainer
+    if engine_class is not None:
+        wrap(engine_class, "_setup_trainer", setup_trainer_with_defaults)
+        wrap(engine_class, "fit", fit_one_model)
+        wrap(engine_class, "train", train_and_test)
+        wrap(engine_class, "export", export_given_model)
 
-    @wraps(setup_trainer)
-    def setup_trainer_with_defaults(engine: Any, model: Any) -> None:
-        defaults: dict[str, Any] | None = getattr(model, "default_trainer_arguments", None)
-        if defaults is not None:
-            _add_defaults(engine._cache.args, defaults)
-            _write_checkpoints_periodically(engine._cache.args)
-        setup_trainer(engine, model)
 
-    setup_trainer_with_defaults.respects_defaults = True  # type: ignore[attr-defined]
-    engine_class._setup_trainer = setup_trainer_with_defaults
+def is_own(model: Any) -> bool:
+    """Tell whether a model, or a class of models, is one of this plugin.
+
+    Args:
+        model (Any): Model or class.
+
+    Returns:
+        bool: True if it has what this package needs to know of it.
+    """
+    return hasattr(model, "default_trainer_arguments")
+
+
+def setup_trainer_with_defaults(setup_trainer: Callable[..., None], engine: Any, model: Any) -> None:
+    """Add the model's default trainer arguments, and callbacks and plugins that take the place of anomalib's."""
+    if is_own(model):
+        arguments: dict[str, Any] = engine._cache.args
+        _add_defaults(arguments, model.default_trainer_arguments)
+        _write_checkpoints_periodically(arguments)
+        if engine._strategy_checkpoint_io() is None:
+            _write_whole_files(arguments)
+    setup_trainer(engine, model)
+
+
+def fit_one_model(fit: Callable[..., None], engine: Any, model: Any, *args: Any, **kwargs: Any) -> None:
+    """Refuse to fit a second model: the trainer has done its epochs with the first, and would do no more."""
+    former = engine._trainer.lightning_module if engine._trainer else None
+    if is_own(model) and former is not None and former is not model and engine._trainer.global_step:
+        msg = (
+            f"This Engine has trained another model ({type(former).__name__}), and would leave this one untrained. "
+            "Make a new Engine for each model."
+        )
+        raise ValueError(msg)
+    fit(engine, model, *args, **kwargs)
+
+
+def train_and_test(
+    train: Callable[..., Any],
+    engine: Any,
+    model: Any,
+    train_dataloaders: Any = None,
+    val_dataloaders: Any = None,
+    test_dataloaders: Any = None,
+    datamodule: Any = None,
+    ckpt_path: Any = None,
+) -> Any:
+    """Fit a model and test the weights that it then has."""
+    if not is_own(model):
+        return train(engine, model, train_dataloaders, val_dataloaders, test_dataloaders, datamodule, ckpt_path)
+    engine.fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path)
+    return engine.trainer.test(model, test_dataloaders, datamodule=datamodule)
+
+
+def export_given_model(
+    export: Callable[..., Any],
+    engine: Any,
+    model: Any,
+    export_type: Any,
+    *args: Any,
+    compression_type: Any = None,
+    ckpt_path: Any = None,
+    **kwargs: Any,
+) -> Any:
+    """Load the checkpoint into the model, and refuse what the format ignores."""
+    if not is_own(model):
+        return export(
+            engine, model, export_type, *args, compression_type=compression_type, ckpt_path=ckpt_path, **kwargs
+        )
+    deploy = import_module("anomalib.deploy")
+    compression = None if compression_type is None else deploy.CompressionType(compression_type)
+    form = deploy.ExportType(export_type)
+    if compression is not None and form != deploy.ExportType.OPENVINO:
+        msg = (
+            f"--compression_type {compression.name} has no effect on --export_type {form.value}: only OpenVINO files "
+            "are compressed. Leave it out, or give --export_type openvino."
+        )
+        raise ValueError(msg)
+    if ckpt_path:
+        model.restore(ckpt_path)
+    return export(engine, model, form, *args, compression_type=compression, **kwargs)
 
 
 def _add_defaults(arguments: dict[str, Any], defaults: dict[str, Any]) -> None:
     """Add the defaults that the user has not decided; a limit of steps or of time decides the number of epochs."""
     is_limited = arguments.get("max_steps") not in (None, -1) or arguments.get("max_time") is not None
     for key, value in defaults.items():
-        if arguments.get(key) is None and not (key == "max_epochs" and is_limited):
+        decided = key == "max_epochs" and is_limited
+        impossible = key == "log_every_n_steps" and arguments.get("barebones")
+        if arguments.get(key) is None and not decided and not impossible:
             arguments[key] = value
 
 
@@ -54,3 +133,15 @@ def _write_checkpoints_periodically(arguments: dict[str, Any]) -> None:
         PeriodicCheckpoint(dirpath=folder, filename="model", auto_insert_metric_name=False),
         *callbacks,
     ]
+
+
+def _write_whole_files(arguments: dict[str, Any]) -> None:
+    """Write and read checkpoints by our own plugin, where the user gives none for that."""
+    from lightning.pytorch.plugins import CheckpointIO
+
+    from anomalib_mediclip.host.checkpoint_io import WholeFileCheckpointIO
+
+    given = arguments.get("plugins")
+    plugins = [] if given is None else list(given) if isinstance(given, list | tuple) else [given]
+    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        arguments["plugins"] = [*plugins, WholeFileCheckpointIO()]

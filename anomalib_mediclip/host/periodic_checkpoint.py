@@ -25,27 +25,29 @@ class PeriodicCheckpoint(ModelCheckpoint):
         super().__init__(**options)
         self._written_at = float("-inf")
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin anew: a resumed run has written nothing yet."""
+        del trainer, pl_module
+        self._written_at = float("-inf")
+
     def _should_skip_saving_checkpoint(self, trainer: Trainer) -> bool:
         """Skip, besides what anomalib skips, epochs that end soon after the last checkpoint."""
         if super()._should_skip_saving_checkpoint(trainer):
             return True
         early = time.monotonic() - self._written_at < INTERVAL
-        # the first process decides for all, which write together
-        return bool(trainer.strategy.broadcast(early)) and not _ends_now(trainer)
+        return bool(trainer.strategy.broadcast(early))  # the first process decides for all, which write together
 
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
         super()._save_checkpoint(trainer, filepath)
         self._written_at = time.monotonic()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write what the last epochs learnt, if the run ended where nobody could foresee it."""
-        if not super()._should_skip_saving_checkpoint(trainer):
+        """Write the weights that remain: they are calibrated by now, and may be an average over the last epochs."""
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]  # declared nowhere
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
         super().on_train_end(trainer, pl_module)
 
-
-def _ends_now(trainer: Trainer) -> bool:
-    """Tell whether this epoch is the last one as far as can be foreseen."""
-    last_epoch = trainer.max_epochs not in (None, -1) and trainer.current_epoch + 1 >= trainer.max_epochs
-    last_step = trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps
-    return bool(last_epoch or last_step or trainer.should_stop)
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the checkpoint of a run that was finished before: the folder of this run must hold it too."""
+        if trainer.ckpt_path and self._written_at == float("-inf"):
+            self.on_train_end(trainer, pl_module)

@@ -11,6 +11,16 @@ from anomalib.metrics import F1AdaptiveThreshold
 from anomalib.post_processing import PostProcessor
 
 
+def forget_thresholds(processor: PostProcessor) -> None:
+    """Leave a post-processor without thresholds, as before its first validation.
+
+    Args:
+        processor (PostProcessor): Post-processor, changed in place.
+    """
+    for statistic in processor.buffers(recurse=False):
+        statistic.fill_(float("nan"))
+
+
 class OpenPostProcessor(PostProcessor):
     """Post-processor whose thresholds and normalisation a subclass decides through public names.
 

@@ -23,7 +23,7 @@ def epochs_with_a_checkpoint(official, root, folder, monkeypatch, **options) -> 
     return written
 
 
-@pytest.mark.parametrize(("interval", "expected"), [(1e6, [0, 3]), (0.0, [0, 1, 2, 3])])
+@pytest.mark.parametrize(("interval", "expected"), [(1e6, [0, 4]), (0.0, [0, 1, 2, 3, 4])])
 def test_checkpoints_wait_for_the_interval_but_not_at_start_and_end(
     official, sample_data, tmp_path, monkeypatch, interval, expected
 ) -> None:

@@ -7,7 +7,9 @@ The same learnt weights under another option, or over another frozen encoder, wo
 description therefore holds every option of the model that is not known to matter in training only.
 """
 
-from collections.abc import Collection, Mapping
+import inspect
+from collections.abc import Collection, Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from anomalib_mediclip import __version__
@@ -78,6 +80,49 @@ def check_options(checkpoint: Mapping[str, Any], present: Mapping[str, Any]) -> 
     if cures:
         msg = f"The checkpoint was trained with other settings than this model has. Give {', '.join(cures)}."
         raise ValueError(msg)
+
+
+def check_given_options(trained: Mapping[str, Any], given: Mapping[str, Any], free: Collection[str]) -> None:
+    """Refuse options that a user gives beside a checkpoint, and that differ from those in training.
+
+    Args:
+        trained (Mapping[str, Any]): Options of the checkpoint's model.
+        given (Mapping[str, Any]): Options that the user gives.
+        free (Collection[str]): Names of options that may differ.
+
+    Raises:
+        ValueError: If others differ; names both values of each.
+    """
+    differing = [
+        f"--model.{name} {given[name]} is given, the checkpoint was trained with {trained[name]}"
+        for name in given
+        if name in trained and name not in free and _plain(given[name]) != _plain(trained[name])
+    ]
+    if differing:
+        msg = f"{'; '.join(differing)}. Leave out what comes from the checkpoint, or give another checkpoint."
+        raise ValueError(msg)
+
+
+def check_arguments(model: type, given: Iterable[str], further: Collection[str]) -> None:
+    """Refuse arguments that a model does not have: Lightning would ignore them.
+
+    Args:
+        model (type): Class of the model.
+        given (Iterable[str]): Names of the arguments.
+        further (Collection[str]): Names that are allowed besides.
+
+    Raises:
+        TypeError: If there is another name; names it and the one it may stand for.
+    """
+    parameters = inspect.signature(model).parameters
+    if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for name in given:
+        if name not in parameters and name not in further:
+            similar = get_close_matches(name, parameters, n=1)
+            hint = f"did you mean {similar[0]}?" if similar else f"it has {', '.join(parameters)}."
+            msg = f"{model.__name__} has no argument {name!r}: {hint}"
+            raise TypeError(msg)
 
 
 def describe_encoder(options: Mapping[str, Any], encoder_hash: str) -> dict[str, Any]:

@@ -4,11 +4,10 @@
 """Few-shot protocol that all models of the plugin share, whatever they learn.
 
 A training runs for a fixed number of epochs, and its last weights are the result. The synthetic validation set
-calibrates the scores in the last epoch. A run stops when its loss is not finite, resumes to the weights of an
+calibrates them when the training ends. A run stops when its loss is not finite, resumes to the weights of an
 uninterrupted one, and leaves a record of its data, versions and metrics.
 """
 
-import logging
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +22,7 @@ from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import ImageVisualizer, Visualizer
-from lightning import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, Timer
+from lightning import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import nn
@@ -34,24 +32,20 @@ from torchvision.transforms.v2 import InterpolationMode, Normalize, Resize
 from anomalib_mediclip.evaluation import MedicalEvaluator
 from anomalib_mediclip.evaluation.calibration import POST_PROCESSORS, CalibrationPostProcessor, ScoreKind
 from anomalib_mediclip.export.mixin import ExportMethods
-from anomalib_mediclip.models.components.checkpoint import MODEL, OPTIONS, check_model, check_options, describe_options
+from anomalib_mediclip.models.components.calibrator import Calibrator
+from anomalib_mediclip.models.components.checkpoint import describe_options
+from anomalib_mediclip.models.components.checkpoint_methods import CheckpointMethods, complete_state
 from anomalib_mediclip.models.components.pre_processing import ExportablePreProcessor, transform_of
-from anomalib_mediclip.models.components.training_record import (
-    RECORD,
-    MetricsRecorder,
-    describe_training,
-    read_metrics,
-)
+from anomalib_mediclip.models.components.training_record import TestRecorder
 from anomalib_mediclip.prediction.folder import FullDepthImages, prediction_loader
 from anomalib_mediclip.prediction.pictures import MedicalVisualizer
 from anomalib_mediclip.prediction.table import PredictionTable
-
-logger = logging.getLogger(__name__)
+from anomalib_mediclip.seeds import used_seed
 
 IMAGE_SIZE = (224, 224)  # pixels, of models without an option ``image_size``
 
 
-class FewShotModule(ExportMethods, AnomalibModule):
+class FewShotModule(CheckpointMethods, ExportMethods, AnomalibModule):
     """Base of the plugin's models: a subclass has a ``model``, a ``training_step`` and ``configure_optimizers``.
 
     A model is declared as ``class Method(FewShotModule, AnomalibModule)``: anomalib finds models among the direct
@@ -74,10 +68,8 @@ class FewShotModule(ExportMethods, AnomalibModule):
     Attributes:
         MAX_EPOCHS (int): Epochs of a run for which the user gives no limit.
         SCORES (ScoreKind): Kind of the model's scores, from which the default post-processor follows.
-        TRAINING_OPTIONS (frozenset[str]): Options that matter in training only. A checkpoint is refused by a model
-            that differs in any other option.
-        training_record (dict[str, Any]): Plain data: ``data``, ``versions``, ``epochs``, ``steps``, and ``metrics`` of
-            the test. Unknown facts are absent.
+        used_seed (int): Seed of the initial weights and of everything drawn in training: the option ``seed``; where
+            that is None the global seed, or 0 if there is none.
         prediction_path (Path | None): Image or folder to predict when the engine is given no data;
             ``anomalib predict --data FOLDER`` sets it.
 
@@ -89,13 +81,9 @@ class FewShotModule(ExportMethods, AnomalibModule):
 
     MAX_EPOCHS: ClassVar[int]
     SCORES: ClassVar[ScoreKind] = "probability"
-    TRAINING_OPTIONS: ClassVar[frozenset[str]] = frozenset({"seed"})
 
     model: Any  # nn.Module, whose parts are not declared here
-    training_record: dict[str, Any] = {}  # noqa: RUF012  # replaced, never changed
     prediction_path: Path | None = None
-    _resumed_from: str | None = None
-    _validation_limit: int | float = 1.0
 
     def __init__(
         self,
@@ -112,6 +100,9 @@ class FewShotModule(ExportMethods, AnomalibModule):
             )
             raise TypeError(msg)
         super().__init__(pre_processor, post_processor, evaluator, visualizer)
+        self.used_seed = used_seed(self.hparams.get("seed"))
+        self.has_initial_weights = True
+        self.register_load_state_dict_pre_hook(complete_state)
         self._unchecked_losses: dict[str, tuple[torch.Tensor, str, str]] = {}
 
     @property
@@ -126,8 +117,26 @@ class FewShotModule(ExportMethods, AnomalibModule):
     def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Compute the loss of a batch of normal images, and hand it through :meth:`checked_loss`."""
 
+    def setup(self, stage: str) -> None:
+        """Follow a global seed that was set after the model was made, if the model was given none."""
+        super().setup(stage)
+        seed = used_seed(self.hparams.get("seed"))
+        if stage == TrainerFn.FITTING and seed != self.used_seed:
+            if self.has_initial_weights:
+                self.begin_as(type(self)(**{**self.hparams, "seed": seed}))
+            self.used_seed = seed
+
+    def begin_as(self, fresh: Any) -> None:
+        """Take the initial weights of another model of this class.
+
+        Args:
+            fresh (Any): Model that was just made.
+        """
+        self.load_state_dict(fresh.state_dict())
+
     def on_fit_start(self) -> None:
-        """Check the pre-processor, and remember whether the run was resumed."""
+        """Check the pre-processor."""
+        self.has_initial_weights = False
         transform = transform_of(self.pre_processor)
         if transform is not None and extract_transforms_by_type(transform, Normalize):
             msg = (
@@ -139,16 +148,6 @@ class FewShotModule(ExportMethods, AnomalibModule):
             given = tuple(self.input_size)
             msg = f"The pre-processor resizes to {given}, the model expects image_size={self.image_size}."
             raise ValueError(msg)
-        self._resumed_from = str(self.trainer.ckpt_path) if self.trainer.ckpt_path else None
-        self._validation_limit = self.trainer.limit_val_batches
-
-    def on_train_epoch_start(self) -> None:
-        """Validate in the last epoch only: validation calibrates the scores and decides nothing else."""
-        self.trainer.limit_val_batches = self._validation_limit if self._calibrates_now() else 0
-
-    def on_train_end(self) -> None:
-        """Give the trainer back as it was."""
-        self.trainer.limit_val_batches = self._validation_limit
 
     def checked_loss(self, loss: torch.Tensor, batch_size: int, cure: str, name: str = "loss") -> torch.Tensor:
         """Log a loss of a training step, and stop the run if it is not finite.
@@ -197,80 +196,6 @@ class FewShotModule(ExportMethods, AnomalibModule):
         del args, kwargs
         return batch.update(**self.model(batch.image)._asdict())
 
-    def _calibrates_now(self) -> bool:
-        """Tell whether this epoch is the last, or the user follows the validation metrics."""
-        trainer = self.trainer
-        # with these callbacks every epoch may be the last
-        followed = any(isinstance(callback, EarlyStopping | Timer) for callback in cast("Any", trainer).callbacks)
-        if followed or trainer.check_val_every_n_epoch != 1:
-            return True
-        if trainer.max_epochs not in (None, -1) and self.current_epoch + 1 >= trainer.max_epochs:
-            return True
-        return trainer.max_steps != -1 and self.global_step + trainer.num_training_batches >= trainer.max_steps
-
-    # -- checkpoints ---------------------------------------------------------------------------------------------------
-
-    @property
-    def unsaved(self) -> tuple[str, ...]:
-        """Prefixes of the state that checkpoints leave out.
-
-        Metrics of a user's own evaluator may have state that the default evaluator does not expect.
-        """
-        return ("evaluator.",)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the model's description and the record of its training; raise instead if a loss is not finite."""
-        self._check_losses()
-        super().on_save_checkpoint(checkpoint)
-        state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {name: value for name, value in state.items() if not name.startswith(self.unsaved)}
-        checkpoint[MODEL] = self.name
-        checkpoint[OPTIONS] = describe_options(self.hparams, self.TRAINING_OPTIONS)
-        trainer = _attached_trainer(self)
-        if trainer is not None and trainer.state.fn == TrainerFn.FITTING:
-            self.training_record = describe_training(trainer)
-        checkpoint[RECORD] = self.training_record
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that the checkpoint is one of this model, and complete it by the state that it leaves out."""
-        if self._is_retest_after_resuming():
-            logger.warning("Testing the weights just trained, not those of %s it was resumed from.", self._resumed_from)
-            checkpoint["state_dict"] = self.state_dict()
-            return
-        super().on_load_checkpoint(checkpoint)
-        self.check_checkpoint(checkpoint)
-        self.training_record = checkpoint.get(RECORD, {})
-        own = self.state_dict()
-        checkpoint["state_dict"].update({name: own[name] for name in own if name.startswith(self.unsaved)})
-
-    def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint that would give this model other maps than it had when it was trained.
-
-        Args:
-            checkpoint (dict[str, Any]): Checkpoint.
-
-        Raises:
-            ValueError: If it is of another model, or was trained under other options.
-        """
-        check_model(checkpoint, self.name)
-        check_options(checkpoint, describe_options(self.hparams, self.TRAINING_OPTIONS))
-
-    @classmethod
-    def load_from_checkpoint(  # type: ignore[override]  # as anomalib declares it
-        cls, checkpoint_path: Path | str, *args: Any, **kwargs: Any
-    ) -> Any:
-        """Load a checkpoint, and the test metrics that lie beside it; see anomalib's method of this name."""
-        model: Any = super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
-        model.training_record = {**model.training_record, "metrics": read_metrics(checkpoint_path)}
-        return model
-
-    def _is_retest_after_resuming(self) -> bool:
-        """Tell whether anomalib's ``train`` is about to test the checkpoint that it resumed from."""
-        trainer = _attached_trainer(self)
-        if trainer is None or self._resumed_from is None or trainer.state.fn != TrainerFn.TESTING:
-            return False
-        return self._resumed_from == str(trainer.ckpt_path)
-
     # -- prediction ----------------------------------------------------------------------------------------------------
 
     def predict_dataloader(self) -> DataLoader:
@@ -314,7 +239,7 @@ class FewShotModule(ExportMethods, AnomalibModule):
     def configure_callbacks(self) -> Sequence[Callback]:
         """Return anomalib's callbacks and those of the plugin; anomalib's pre-processor must run first."""
         components = cast("Sequence[Callback]", super().configure_callbacks())
-        return [*components, FullDepthImages(), PredictionTable(), MetricsRecorder()]
+        return [*components, Calibrator(), FullDepthImages(), PredictionTable(), TestRecorder()]
 
     @staticmethod
     def configure_pre_processor(image_size: tuple[int, int] | None = None) -> PreProcessor:
@@ -342,11 +267,3 @@ class FewShotModule(ExportMethods, AnomalibModule):
     def configure_visualizer(cls) -> ImageVisualizer:
         """Return the default visualizer."""
         return MedicalVisualizer()
-
-
-def _attached_trainer(module: AnomalibModule) -> Trainer | None:
-    """Return the trainer of a module, None where there is none (Lightning raises)."""
-    try:
-        return module.trainer
-    except RuntimeError:
-        return None

@@ -9,7 +9,8 @@ exports quantise it alone.
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from anomalib.data import AnomalibDataModule
@@ -29,6 +30,7 @@ from anomalib_mediclip.export.quantization import (
     quantize_accurately,
     support_images,
 )
+from anomalib_mediclip.host.checkpoint_io import read_checkpoint
 from anomalib_mediclip.models.components.checkpoint import (
     ENCODER,
     check_encoder_hash,
@@ -115,6 +117,19 @@ class FrozenEncoderModule(FewShotModule):
         check_encoder_name(checkpoint, encoder)  # first: other options usually go with another encoder
         super().check_checkpoint(checkpoint)
         check_encoder_hash(checkpoint, encoder)
+
+    @classmethod
+    def options_of_checkpoint(cls, checkpoint_path: Path | str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options to use, and refuse another encoder; see :class:`CheckpointMethods`."""
+        options = super().options_of_checkpoint(checkpoint_path, given)
+        checkpoint = read_checkpoint(checkpoint_path, cls.checkpoint_safe_globals())
+        check_encoder_name(checkpoint, {"name": options["encoder"]})
+        return options
+
+    def begin_as(self, fresh: Any) -> None:
+        """Take the initial weights of another model, and its encoder: random weights differ with the seed."""
+        super().begin_as(fresh)
+        self.encoder_hash = fresh.encoder_hash
 
     def describe(self) -> dict[str, Any]:
         """Describe the model for its card, the encoder included."""
@@ -227,7 +242,7 @@ class FrozenEncoderModule(FewShotModule):
 
     def painter(self) -> MedicalAnomalyGenerator:
         """Return a generator of the anomalies that INT8 is calibrated on."""
-        return MedicalAnomalyGenerator(seed=self.hparams["seed"])
+        return MedicalAnomalyGenerator(seed=self.used_seed)
 
     def _support_images(self, datamodule: Any) -> list[Any]:
         """Return the images of the support set, resized; warn if it is not the one of the training."""

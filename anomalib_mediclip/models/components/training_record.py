@@ -1,16 +1,27 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Training record: data set, versions, epochs and steps in the checkpoint, test metrics in a file beside it."""
+"""Records of a training and of its test, each with the weights it belongs to.
 
-import hashlib
+The record of the training is in the checkpoint. That of the test is a file beside it, because the test comes later. It
+names the weights, the thresholds, the data set and the number of images, and is written only if the checkpoint holds
+these very weights and thresholds, and the test set is that of the data the model was trained on, whole.
+"""
+
 import json
+import logging
+import math
 from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from anomalib_mediclip.atomic import write_whole
+from anomalib_mediclip.evaluation.calibration import describe_thresholds
+from anomalib_mediclip.host.checkpoint_io import read_checkpoint
 from anomalib_mediclip.versions import installed_versions
+
+logger = logging.getLogger(__name__)
 
 RECORD = "training_record"  # key in checkpoints
 
@@ -22,34 +33,68 @@ def describe_training(trainer: Trainer) -> dict[str, Any]:
         trainer (Trainer): Trainer that fits a model.
 
     Returns:
-        dict[str, Any]: Plain data: ``data``, ``versions``, ``epochs`` and ``steps``.
+        dict[str, Any]: Plain data: ``data``, ``versions``, ``epochs``, ``steps`` and ``seed``, that of the model.
     """
     progress: Any = trainer.fit_loop.epoch_progress.current  # declared without ``processed``
+    model: Any = trainer.lightning_module
     return {
         "data": _describe_data(getattr(trainer, "datamodule", None)),
         "versions": installed_versions(),
         "epochs": progress.processed,
         "steps": trainer.global_step,
+        "seed": model.used_seed,
     }
 
 
-class MetricsRecorder(Callback):
-    """Writes the metrics of a training's own test beside its checkpoint: they are known only after it was written."""
+class TestRecorder(Callback):
+    """Writes the record of a training's own test beside its checkpoint."""
+
+    __test__ = False  # no test case, whatever its name looks like to pytest
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the metrics, and add them to the model's ``training_record``."""
+        """Write the record if it belongs to the checkpoint, and add it to the model's ``training_record``."""
         written: str = getattr(trainer.checkpoint_callback, "best_model_path", "")
-        if trainer.is_global_zero and written and trainer.global_step:
-            metrics = {
-                name: float(value) for name, value in trainer.callback_metrics.items() if not name.startswith("train_")
-            }
-            write_metrics(written, metrics)
-            model: Any = pl_module
-            model.training_record = {**model.training_record, "metrics": metrics}
+        if not (trainer.is_global_zero and written and trainer.global_step):
+            return
+        model: Any = pl_module
+        test = _describe_test(trainer, model)
+        difference = _difference(read_checkpoint(written, model.checkpoint_safe_globals()), test, trainer, model)
+        if difference:
+            logger.info("The test is not recorded beside %s: %s.", written, difference)
+            return
+        write_test_record(written, test)
+        model.training_record = {**model.training_record, "test": test}
 
 
-def metrics_file(checkpoint: Path | str) -> Path:
-    """Return the file of a checkpoint's test metrics.
+def _describe_test(trainer: Trainer, model: Any) -> dict[str, Any]:
+    """Describe a test that has ended, in plain data."""
+    loaders: Any = trainer.test_dataloaders
+    listed = loaders if isinstance(loaders, list) else [loaders]
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if not name.startswith("train_")}
+    return {
+        "weights": model.hash_learnt(),
+        "thresholds": describe_thresholds(model.post_processor),
+        "data": _describe_data(getattr(trainer, "datamodule", None)),
+        "images": sum(len(loader.dataset) for loader in listed),
+        "metrics": {name: value if math.isfinite(value) else None for name, value in metrics.items()},
+    }
+
+
+def _difference(checkpoint: dict[str, Any], test: dict[str, Any], trainer: Trainer, model: Any) -> str:
+    """Say why a test does not belong to a checkpoint; nothing if it does."""
+    state = checkpoint["state_dict"]
+    if model.hash_learnt(state) != test["weights"]:
+        return "it holds other weights"
+    own = model.state_dict()
+    if any(not own[name].equal(state[name].to(own[name])) for name in own if name.startswith("post_processor.")):
+        return "it holds other thresholds"
+    if not test["data"] or test["data"] != checkpoint[RECORD]["data"]:
+        return "it was tested on other data than those it was trained with"
+    return "only a part of the test set was predicted" if trainer.limit_test_batches != 1 else ""
+
+
+def record_file(checkpoint: Path | str) -> Path:
+    """Return the file of a checkpoint's test record.
 
     Args:
         checkpoint (Path | str): Checkpoint.
@@ -60,40 +105,42 @@ def metrics_file(checkpoint: Path | str) -> Path:
     return Path(checkpoint).with_suffix(".metrics.json")
 
 
-def write_metrics(checkpoint: Path | str, metrics: dict[str, float]) -> None:
-    """Write the test metrics of a checkpoint beside it, with the checkpoint's digest.
+def write_test_record(checkpoint: Path | str, test: dict[str, Any]) -> None:
+    """Write a test record beside a checkpoint.
 
     Args:
         checkpoint (Path | str): Checkpoint.
-        metrics (dict[str, float]): Metrics by name.
+        test (dict[str, Any]): ``weights``, ``thresholds``, ``data``, ``images`` and ``metrics``; plain data without
+            NaN, which JSON does not know.
     """
-    content = {"checkpoint": _digest(Path(checkpoint)), "metrics": metrics}
-    metrics_file(checkpoint).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_whole(record_file(checkpoint), json.dumps(test, indent=2, allow_nan=False) + "\n")
 
 
-def read_metrics(checkpoint: Path | str) -> dict[str, float]:
-    """Read the test metrics that :func:`write_metrics` wrote for this very checkpoint.
+def read_test_record(checkpoint: Path | str, weights: str, thresholds: dict[str, float | None]) -> dict[str, Any]:
+    """Read the test record that lies beside a checkpoint.
 
     Args:
         checkpoint (Path | str): Checkpoint.
+        weights (str): Hash of the weights that the record must belong to.
+        thresholds (dict[str, float | None]): Thresholds that it must belong to.
 
     Returns:
-        dict[str, float]: Metrics by name; empty when there are none, or those of another checkpoint.
+        dict[str, Any]: Record; empty when there is none, or that of other weights or thresholds.
     """
-    file = metrics_file(checkpoint)
+    file = record_file(checkpoint)
     if not file.is_file():
         return {}
-    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return content["metrics"] if content["checkpoint"] == _digest(Path(checkpoint)) else {}
+    try:
+        test: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        logger.warning("%s cannot be read (%s). The metrics of the test are left out; test again.", file, error)
+        return {}
+    belongs = test.get("weights") == weights and test.get("thresholds") == thresholds
+    return test if belongs else {}
 
 
 def _describe_data(datamodule: Any) -> dict[str, Any]:
-    """Describe the data of a training, in plain data."""
+    """Describe the data of a training or a test, in plain data."""
     if datamodule is None:
         return {}
     return datamodule.describe() if hasattr(datamodule, "describe") else {"data_set": datamodule.name}
-
-
-def _digest(file: Path) -> str:
-    """Return the SHA-256 of a file."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -21,9 +21,11 @@ from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import nn
+from torch.func import functional_call
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Resize
 
+from anomalib_mediclip.data.dataset import image_paths
 from anomalib_mediclip.io import relative_names
 from anomalib_mediclip.models.components.frozen_encoder import EncoderPrecision, FrozenEncoderModule
 from anomalib_mediclip.models.components.pre_processing import transform_of
@@ -83,8 +85,8 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         encoder_precision (str, optional): ``float32``, or ``bfloat16``, in which the frozen encoder is twice as fast
             where the hardware has it; learned weights, maps and loss stay in float32. Defaults to ``"auto"``:
             ``bfloat16`` for CLIP on such hardware, else ``float32``.
-        seed (int, optional): Seed of the initial weights and of the synthesis. The support set is drawn by the data
-            module's own seed. Defaults to ``0``.
+        seed (int | None, optional): Seed of the initial weights and of the synthesis. The support set is drawn by the
+            data module's own seed. Defaults to ``None``: the global seed (``--seed_everything``), or 0 without one.
         pre_processor (PreProcessor | bool, optional): Pre-processor, or whether to use the default (resize only).
             Defaults to ``True``.
         post_processor (PostProcessor | bool, optional): Post-processor, or whether to use the default (monotonic
@@ -110,6 +112,7 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
     MAX_EPOCHS = 200  # official code; the paper does not say
     FROZEN = ("vision_encoder", "prompts.text_encoder")
     TRAINING_OPTIONS = FrozenEncoderModule.TRAINING_OPTIONS | {"learning_rate", "synthesis"}
+    DERIVED = ("model.prompt_features",)
     EXPECTED_WARNINGS = (*FrozenEncoderModule.EXPECTED_WARNINGS, "You have overridden `on_before_batch_transfer`")
 
     model: MediCLIPModel
@@ -132,7 +135,7 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         synthesis: SynthesisOptions | None = None,
         learning_rate: float = 1e-3,  # noqa: ARG002  # a hyper-parameter, read in configure_optimizers
         encoder_precision: EncoderPrecision = "auto",  # noqa: ARG002  # a hyper-parameter, read in setup
-        seed: int = 0,
+        seed: int | None = None,  # noqa: ARG002  # a hyper-parameter, read as used_seed
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
         evaluator: Evaluator | bool = True,
@@ -154,10 +157,10 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
             adapter=adapter,
             temperature=temperature,
             aggregation=aggregation,
-            seed=seed,
+            seed=self.used_seed,
         )
         self.finish_encoder()
-        self.anomaly_generator = MedicalAnomalyGenerator(**(synthesis or {}), seed=seed)
+        self.anomaly_generator = MedicalAnomalyGenerator(**(synthesis or {}), seed=self.used_seed)
         self.loss = MediCLIPLoss()
         self._names: dict[str, str] = {}
         self._support_features: SupportFeatures | None = None
@@ -168,10 +171,11 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         """Give the generator the support images that CutPaste cuts from."""
         dataset: Any = cast("DataLoader", self.trainer.train_dataloader).dataset
         step = -(-len(dataset) // MAX_SOURCES)
-        self._names = relative_names(dataset.samples["image_path"])
+        self._names = relative_names(image_paths(dataset))
         items = [dataset[index] for index in range(0, len(dataset), step)]
         transform = transform_of(self.pre_processor)
         images = [_in_range(transform(item.image) if transform else item.image) for item in items]
+        self.anomaly_generator.seed = self.used_seed
         self.anomaly_generator.set_support_set(images)
         self._support_features = None
         if self.anomaly_generator.tasks.get("identity"):
@@ -219,10 +223,19 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
 
     # -- checkpoints and exports ---------------------------------------------------------------------------------------
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the prompt features as they are now."""
+    def on_validation_epoch_start(self) -> None:
+        """Compute the prompt features anew: a callback may just have put an average in the place of the prompts."""
         self.model.keep_prompt_features()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save the prompt features of the prompts that are saved, which a callback may have averaged."""
         super().on_save_checkpoint(checkpoint)
+        state = checkpoint["state_dict"]
+        prefix = "model.prompts."
+        prompts = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        with torch.no_grad():
+            features = functional_call(self.model.prompts, prompts, ())
+        state["model.prompt_features"] = features
 
     @contextlib.contextmanager
     def inference_parts(self) -> Iterator[None]:

@@ -62,8 +62,8 @@ class SimpleNet(FrozenEncoderModule, AnomalibModule):
             features needs more, or the noise cannot be told from nothing.
         encoder_precision (str, optional): ``float32``, or ``bfloat16``, which is faster where the hardware has it and
             changes maps a little. Defaults to ``"auto"``: ``float32`` for every backbone of timm.
-        seed (int, optional): Seed of the initial weights and of the noise. The support set is drawn by the data
-            module's own seed. Defaults to ``0``.
+        seed (int | None, optional): Seed of the initial weights and of the noise. The support set is drawn by the data
+            module's own seed. Defaults to ``None``: the global seed (``--seed_everything``), or 0 without one.
         pre_processor (PreProcessor | bool, optional): Pre-processor, or whether to use the default (resize only).
             Defaults to ``True``.
         post_processor (PostProcessor | bool, optional): Post-processor, or whether to use the default (monotonic
@@ -99,7 +99,7 @@ class SimpleNet(FrozenEncoderModule, AnomalibModule):
         image_size: tuple[int, int] = (224, 224),
         noise: float = 0.015,
         encoder_precision: EncoderPrecision = "auto",  # noqa: ARG002  # a hyper-parameter, read in setup
-        seed: int = 0,
+        seed: int | None = None,  # noqa: ARG002  # a hyper-parameter, read as used_seed
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
         evaluator: Evaluator | bool = True,
@@ -108,20 +108,26 @@ class SimpleNet(FrozenEncoderModule, AnomalibModule):
         if pre_processor is True:
             pre_processor = self.configure_pre_processor(image_size)
         super().__init__(pre_processor, post_processor, evaluator, visualizer)
-        self.model = SimpleNetModel(encoder, weights, layers, image_size, noise, seed)
+        self.model = SimpleNetModel(encoder, weights, layers, image_size, noise, self.used_seed)
         self.finish_encoder()
         self.loss = SimpleNetLoss()
 
-    def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
+    def training_step(self, batch: ImageBatch, batch_idx: int, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Tell normal features of a batch from anomalous ones and compute the loss (paper, section 3.5)."""
         del args, kwargs
-        normal, anomalous = self.model(batch.image, self._noise_generator())
+        normal, anomalous = self.model(batch.image, self._noise_generator(batch_idx))
         cure = "Use --trainer.precision 32, and look for images that cannot be right."
         return self.checked_loss(self.loss(normal, anomalous), batch.batch_size, cure)
 
-    def _noise_generator(self) -> torch.Generator:
-        """Return the source of this step's noise: a resumed run draws what an uninterrupted one would have drawn."""
-        (seed,) = np.random.SeedSequence([self.hparams["seed"], self.global_step]).generate_state(1, np.uint64)
+    def _noise_generator(self, batch_idx: int) -> torch.Generator:
+        """Return the source of a batch's noise: a resumed run draws what an uninterrupted one would have drawn.
+
+        Each batch of an accumulated step draws its own, and so does each process. (Zeros at the end of the list change
+        nothing: where there is one batch in a step and one process, the noise is that of the step.)
+        """
+        batch_of_step = batch_idx % self.trainer.accumulate_grad_batches
+        entropy = [self.used_seed, self.global_step, batch_of_step, self.global_rank]
+        (seed,) = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
         return torch.Generator().manual_seed(int(seed >> np.uint64(1)))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
