@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score
 from torchvision.transforms.v2.functional import resize
 
 from anomalib_mediclip.evaluation import exact_aupro, exact_auroc
-from anomalib_mediclip.evaluation.evaluator import outlined
+from anomalib_mediclip.evaluation.selection import outlined
 from anomalib_mediclip.io import read_image
 
 ANOMALOUS_EXAMPLES = 3

@@ -107,8 +107,13 @@ class FewShotDataModule(FixedSplitsDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Make the three sets; when a training starts, write the names of the support set beside its results."""
         super().setup(stage)
-        if stage == TrainerFn.FITTING and self.trainer is not None and self.trainer.is_global_zero:
+        if self.trainer is None or not self.trainer.is_global_zero:
+            return
+        if stage == TrainerFn.FITTING:
             self._write_support_set(Path(self.trainer.default_root_dir))
+        if stage == TrainerFn.TESTING:
+            model = getattr(self.trainer, "lightning_module", None)
+            self._warn_of_unknown_lesions(getattr(model, "evaluator", None))
 
     def describe(self) -> dict[str, str | int]:
         """Describe the training data, in plain data, for the record of a training.
@@ -182,6 +187,22 @@ class FewShotDataModule(FixedSplitsDataModule):
         self.support_set, self.support_set_hash = images, digest.hexdigest()
         drawn = f"{len(images)} of {self._pool_size} images: {', '.join(image.name for image in images)}"
         logger.info("%s, seed %d: trains on %s", self.name, self.seed, drawn)
+
+    def _warn_of_unknown_lesions(self, evaluator: object) -> None:
+        """Say how many lesions an evaluator of somebody else takes for normal tissue."""
+        if evaluator is None or hasattr(evaluator, "LEAVES_OUT_UNKNOWN_LESIONS"):
+            return
+        samples = self.test_data.samples
+        unknown = int(((samples["label_index"] == 1) & ~samples["mask_path"].map(bool)).sum())
+        if unknown and self.test_data.task == TaskType.SEGMENTATION:
+            logger.warning(
+                "%d anomalous test images of %s have no mask: nobody knows which of their pixels are anomalous. %s "
+                "takes them all for normal, and its pixel metrics are wrong. anomalib_mediclip.evaluation."
+                "MedicalEvaluator leaves these images out of pixel metrics, and takes further metrics.",
+                unknown,
+                self.name,
+                type(evaluator).__name__,
+            )
 
     def _write_support_set(self, folder: Path) -> None:
         """Write ``support_set.txt``: a header, then one path per line, relative to the root."""

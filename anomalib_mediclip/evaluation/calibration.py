@@ -13,6 +13,7 @@ from lightning import LightningModule, Trainer
 from torchmetrics.utilities import dim_zero_cat
 
 from anomalib_mediclip.evaluation.auroc import RAW
+from anomalib_mediclip.evaluation.selection import not_repeated, select
 from anomalib_mediclip.host.post_processor import OpenPostProcessor
 
 logger = logging.getLogger(__name__)
@@ -144,12 +145,19 @@ class CalibrationPostProcessor(OpenPostProcessor):
         super().load_checkpoint_config({**config, **self._given})
 
     def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any, **kwargs: Any
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any = None,
+        batch_idx: int = 0,
+        dataloader_idx: int = 0,
     ) -> None:
         """Collect the scores for the thresholds; the extremes, which anomalib collects too, play no part."""
-        del trainer, pl_module, args, kwargs
-        if self.enable_thresholding:
-            self.update_thresholds(outputs)
+        del pl_module, batch
+        counts = not_repeated(getattr(trainer, "val_dataloaders", None), outputs, batch_idx, dataloader_idx)
+        if self.enable_thresholding and counts.any():
+            self.update_thresholds(select(outputs, counts))
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Warn when there is no threshold: the training was cut short, or had no validation set."""

@@ -53,7 +53,8 @@ def test_any_order_of_imports_registers(first: str) -> None:
 import {first}
 import anomalib.data, anomalib.models
 from anomalib.engine import Engine
-print(anomalib.models.MediCLIP.__name__, anomalib.data.BrainMRI.__name__, Engine._setup_trainer.wrapped_by_anomalib_mediclip)
+print(anomalib.models.MediCLIP.__name__, anomalib.data.BrainMRI.__name__)
+print(Engine._setup_trainer.wrapped_by_anomalib_mediclip)
 """
     result = python(code)
     assert result.stdout.split() == ["MediCLIP", "BrainMRI", "True"], result.stderr

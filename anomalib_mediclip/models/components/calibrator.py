@@ -15,7 +15,7 @@ from lightning import Callback, Trainer
 
 from anomalib_mediclip.host.post_processor import forget_thresholds
 
-# names of the callbacks that Lightning, anomalib and this plugin add to every run, and of further ones that read nothing
+# names of the callbacks that Lightning, anomalib and this plugin add to every run, and of some that read nothing
 READ_NO_METRICS = {
     "DeviceStatsMonitor",
     "LearningRateMonitor",

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal
 from anomalib.data import AnomalibDataModule
 from anomalib.deploy import CompressionType
 from lightning import Callback
+from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.plugins.precision import HalfPrecision
 from torch import nn
 from torchmetrics import Metric
@@ -73,6 +74,7 @@ class FrozenEncoderModule(FewShotModule):
 
     encoder_hash: str
     _bfloat16_towers: Bfloat16Towers | None = None
+    _kept_encoder: dict[str, Any] = {}  # noqa: RUF012  # replaced, never changed
     _logged_precision: str | None = None
 
     # -- frozen parts --------------------------------------------------------------------------------------------------
@@ -153,8 +155,10 @@ class FrozenEncoderModule(FewShotModule):
                 "--model.encoder_precision bfloat16, which casts the frozen encoder only."
             )
             raise ValueError(msg)  # noqa: TRY004  # the user gave a wrong value
+        averages = self._is_averaged()
         device = self.trainer.strategy.root_device.type
-        self._cast_encoder(self._wants_bfloat16(device))
+        self._cast_encoder(self._wants_bfloat16(device) and not averages)
+        self._kept_encoder = {name: value.clone() for name, value in self._frozen_state().items()} if averages else {}
         precision = "float32" if self._bfloat16_towers is None else "bfloat16"
         if precision != self._logged_precision:
             logger.info("The frozen encoder computes in %s (--model.encoder_precision float32 or bfloat16).", precision)
@@ -164,6 +168,28 @@ class FrozenEncoderModule(FewShotModule):
         """Give the encoder its float32 weights back: exports and checkpoints hold its own weights."""
         super().teardown(stage)
         self._cast_encoder(False)
+        self._restore_encoder()
+        self._kept_encoder = {}
+
+    def on_validation_epoch_start(self) -> None:
+        """Give the encoder its own weights back, where a callback has just put an average in their place."""
+        self._restore_encoder()
+
+    def _restore_encoder(self) -> None:
+        """Undo what averaging does to the frozen parts: the mean of equal numbers is rounded."""
+        state = self._frozen_state() if self._kept_encoder else {}
+        for name, value in state.items():
+            value.copy_(self._kept_encoder[name])
+
+    def _frozen_state(self) -> dict[str, Any]:
+        """Return the tensors that are never learnt: those of the frozen parts, and buffers that are never saved."""
+        saved = self.model.state_dict().keys()
+        tensors = [*self.model.named_parameters(), *self.model.named_buffers()]
+        return {
+            name: value.detach()
+            for name, value in tensors
+            if name.startswith(self.frozen_prefixes) or name not in saved
+        }
 
     @contextlib.contextmanager
     def float32_encoder(self) -> Iterator[None]:
@@ -188,6 +214,11 @@ class FrozenEncoderModule(FewShotModule):
             msg = f"encoder_precision={wanted!r}: use 'auto', 'float32' or 'bfloat16'."
             raise ValueError(msg)
         return wanted == "bfloat16"
+
+    def _is_averaged(self) -> bool:
+        """Tell whether a callback averages weights: it does so with those of the encoder too."""
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # declared nowhere
+        return any(isinstance(callback, StochasticWeightAveraging | WeightAveraging) for callback in callbacks)
 
     def _cast_encoder(self, to_bfloat16: bool) -> None:
         """Bring the encoder to bfloat16, or back to float32, if it is not there already."""

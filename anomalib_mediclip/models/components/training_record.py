@@ -85,8 +85,8 @@ def _difference(checkpoint: dict[str, Any], test: dict[str, Any], trainer: Train
     state = checkpoint["state_dict"]
     if model.hash_learnt(state) != test["weights"]:
         return "it holds other weights"
-    own = model.state_dict()
-    if any(not own[name].equal(state[name].to(own[name])) for name in own if name.startswith("post_processor.")):
+    own = {name: value.cpu() for name, value in model.state_dict().items() if name.startswith("post_processor.")}
+    if not all(own[name].allclose(state[name], rtol=0, atol=0, equal_nan=True) for name in own):
         return "it holds other thresholds"
     if not test["data"] or test["data"] != checkpoint[RECORD]["data"]:
         return "it was tested on other data than those it was trained with"

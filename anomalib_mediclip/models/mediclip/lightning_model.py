@@ -21,7 +21,6 @@ from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import nn
-from torch.func import functional_call
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Resize
 
@@ -225,6 +224,7 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
 
     def on_validation_epoch_start(self) -> None:
         """Compute the prompt features anew: a callback may just have put an average in the place of the prompts."""
+        super().on_validation_epoch_start()
         self.model.keep_prompt_features()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -233,9 +233,7 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         state = checkpoint["state_dict"]
         prefix = "model.prompts."
         prompts = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-        with torch.no_grad():
-            features = functional_call(self.model.prompts, prompts, ())
-        state["model.prompt_features"] = features
+        state["model.prompt_features"] = self.model.prompt_features_of(prompts)
 
     @contextlib.contextmanager
     def inference_parts(self) -> Iterator[None]:

@@ -15,6 +15,7 @@ import contextlib
 import torch
 from anomalib.data import InferenceBatch
 from torch import nn
+from torch.func import functional_call
 
 from anomalib_mediclip.encoders.vision_encoder import VisionEncoder
 from anomalib_mediclip.models.mediclip.anomaly_map import AnomalyMapGenerator
@@ -88,9 +89,24 @@ class MediCLIPModel(nn.Module):
         return super().train(mode)
 
     def keep_prompt_features(self) -> None:
-        """Compute f_n and f_a from the prompts as they are, for inference and checkpoints."""
-        with torch.no_grad():
-            self.prompt_features.copy_(self.prompts())
+        """Compute f_n and f_a from the prompts as they are, for inference."""
+        self.prompt_features.copy_(self.prompt_features_of({}))
+
+    @torch.no_grad()
+    def prompt_features_of(self, prompts: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Compute f_n and f_a of other prompts.
+
+        Args:
+            prompts (dict[str, torch.Tensor]): State of ``prompts``; what it leaves out is as it is.
+
+        Returns:
+            torch.Tensor: Unit vectors, shape ``(2, C)``.
+        """
+        training = self.prompts.training
+        self.prompts.train()  # in evaluation torch's transformers take another path, which rounds in another way
+        features: torch.Tensor = functional_call(self.prompts, prompts, ())
+        self.prompts.train(training)
+        return features
 
 
 def _full_precision(device: str) -> contextlib.AbstractContextManager[None]:
