@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 import anomalib_mediclip
+from anomalib_mediclip.atomic import write_whole
 from anomalib_mediclip.versions import installed_versions
 
 FORMAT = 1
@@ -38,9 +39,9 @@ def save_artifact(model: Any, folder: Path | str, name: str = "model") -> Path:
     tensors = {key: value.detach().cpu().clone() for key, value in checkpoint.pop("state_dict").items()}
     description = Path(folder) / f"{name}.json"
     # save_file would make it readable to its owner only
-    description.with_suffix(".safetensors").write_bytes(save(tensors))
+    write_whole(description.with_suffix(".safetensors"), save(tensors))
     content = {"format": FORMAT, "model": model.name, "versions": installed_versions(), **checkpoint}
-    description.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_whole(description, json.dumps(content, indent=2, allow_nan=False) + "\n")
     return description
 
 
@@ -69,7 +70,7 @@ def load_artifact(path: Path | str, **arguments: Any) -> Any:
     checkpoint = {**content, "state_dict": _read_tensors(description.with_suffix(".safetensors"))}
     model.on_load_checkpoint(checkpoint)
     model.load_state_dict(checkpoint["state_dict"])
-    return model.eval()
+    return model.eval().requires_grad_(False)
 
 
 def _read_description(file: Path) -> dict[str, Any]:

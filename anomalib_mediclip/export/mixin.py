@@ -19,6 +19,7 @@ from anomalib.data import AnomalibDataModule
 from anomalib.deploy import CompressionType, ExportType
 from anomalib.models.components.base.export_mixin.utils import create_export_root
 from anomalib.post_processing import PostProcessor
+from torch import nn
 from torchmetrics import Metric
 
 from anomalib_mediclip.evaluation.calibration import NOT_CALIBRATED
@@ -57,7 +58,7 @@ class ExportMethods(ExportMixin):
             Path: The pickle.
         """
         with self.exporting("PyTorch"):
-            with self.inference_parts():
+            with self.inference_parts(), without_gradients(self):
                 path = super().to_torch(export_root, model_file_name)
             save_artifact(self, path.parent, model_file_name)
         write_model_card(self, path, "PyTorch, safetensors")
@@ -96,7 +97,7 @@ class ExportMethods(ExportMixin):
         export_root: Path | str,
         model_file_name: str = "model",
         input_size: tuple[int, int] | None = None,
-        compression_type: CompressionType | None = None,
+        compression_type: CompressionType | str | None = None,
         datamodule: AnomalibDataModule | None = None,
         metric: Metric | None = None,
         task: TaskType | None = None,
@@ -111,9 +112,9 @@ class ExportMethods(ExportMixin):
             model_file_name (str, optional): Name of the files without extension. Defaults to ``"model"``.
             input_size (tuple[int, int] | None, optional): Fixed height and width of the input in pixels.
                 Defaults to ``None``: any size.
-            compression_type (CompressionType | None, optional): ``FP16``; ``INT8``, the weights of the encoder only;
-                ``INT8_PTQ``, the encoder quantised; ``INT8_ACQ``, the same with parts left in float until a metric
-                holds. Defaults to ``None``: float32.
+            compression_type (CompressionType | str | None, optional): ``FP16``; ``INT8``, the weights of the encoder
+                only; ``INT8_PTQ``, the encoder quantised; ``INT8_ACQ``, the same with parts left in float until a
+                metric holds. Defaults to ``None``: float32.
             datamodule (AnomalibDataModule | None, optional): Data module as in training, for ``INT8_PTQ`` and
                 ``INT8_ACQ``. Its support set is used, and no test image. Defaults to ``None``.
             metric (Metric | None, optional): Metric that ``INT8_ACQ`` holds, on synthetic anomalies.
@@ -133,6 +134,8 @@ class ExportMethods(ExportMixin):
             ValueError: If there are no images to calibrate on.
         """
         del task
+        if isinstance(compression_type, str):
+            compression_type = CompressionType(compression_type.lower())
         floating = compression_type in (None, CompressionType.FP16)
         require("onnx", "onnxscript", "openvino", *([] if floating else ["nncf"]), purpose="The export to OpenVINO")
         if datamodule is None and compression_type in (CompressionType.INT8_PTQ, CompressionType.INT8_ACQ):
@@ -203,3 +206,22 @@ class ExportMethods(ExportMixin):
             logger.warning("%s Then export again.", NOT_CALIBRATED)
         with quiet("onnx_ir", "onnxscript", "nncf", "torch.utils.cpp_extension"):
             yield
+
+
+@contextlib.contextmanager
+def without_gradients(module: nn.Module) -> Iterator[None]:
+    """Have a module predict plain tensors for the time of a ``with`` block: ``numpy()`` refuses those with gradients.
+
+    Args:
+        module (nn.Module): Module.
+
+    Yields:
+        None: Nothing.
+    """
+    learnt = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    module.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learnt:
+            parameter.requires_grad_(True)

@@ -11,6 +11,7 @@ from typing import Any
 from anomalib.post_processing import PostProcessor
 from jinja2 import StrictUndefined, Template
 
+from anomalib_mediclip.atomic import write_whole
 from anomalib_mediclip.versions import EXPORT_PACKAGES, installed_versions
 
 logger = logging.getLogger(__name__)
@@ -18,6 +19,7 @@ logger = logging.getLogger(__name__)
 CARD_NAME = "MODEL_CARD.md"
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 UNKNOWN = "not recorded"
+UNDEFINED = "undefined, such as an AUROC of one class"
 
 
 def write_model_card(model: Any, exported: Path, form: str) -> Path:
@@ -32,7 +34,7 @@ def write_model_card(model: Any, exported: Path, form: str) -> Path:
         Path: The card, ``MODEL_CARD.md``.
     """
     card = exported.with_name(CARD_NAME)
-    card.write_text(model_card(model, exported, form), encoding="utf-8")
+    write_whole(card, model_card(model, exported, form))
     logger.info("Wrote %s and its model card, %s", exported, card)
     return card
 
@@ -63,7 +65,7 @@ def model_card(model: Any, exported: Path, form: str) -> str:
         resize="antialiased, as in training" if is_antialiased else f"{resize}, as anomalib exports it",
         training=_table(_training(model, record, data)),
         thresholds=_table(_thresholds(model)),
-        metrics=_table(record.get("metrics") or {"all": UNKNOWN}),
+        test=_table(_test(record.get("test") or {})),
         versions=_versions(record.get("versions") or {}),
     )
 
@@ -76,11 +78,20 @@ def _training(model: Any, record: Mapping[str, Any], data: Mapping[str, Any]) ->
         "drawn from": data.get("pool_size", UNKNOWN),
         "seed of the draw": data.get("seed", UNKNOWN),
         "SHA-256 of the support set": data.get("support_set_hash", UNKNOWN),
-        "seed of the model": model.hparams.get("seed", UNKNOWN),
+        "seed of the model": record.get("seed", model.hparams.get("seed", UNKNOWN)),
+        "hash of the weights": record.get("weights", UNKNOWN),
         "epochs": record.get("epochs", UNKNOWN),
         "steps": record.get("steps", UNKNOWN),
         **model.describe(),
     }
+
+
+def _test(test: Mapping[str, Any]) -> dict[str, Any]:
+    """List the metrics of the test that was recorded with these weights and thresholds, and what they were found on."""
+    if not test:
+        return {"all": UNKNOWN}
+    metrics = {name: UNDEFINED if value is None else value for name, value in test["metrics"].items()}
+    return {"data set": test["data"]["data_set"], "images": test["images"], **metrics}
 
 
 def _thresholds(model: Any) -> dict[str, Any]:

@@ -138,7 +138,8 @@ def quantize(model: Any, images: Sequence[torch.Tensor], frozen: Sequence[str]) 
     """
     import nncf
 
-    return nncf.quantize(model, _dataset(images), **_settings(model, len(images), frozen))
+    settings = _settings(model, len(images), frozen)
+    return nncf.quantize(model, _dataset(images), advanced_parameters=_advanced(), **settings)
 
 
 def quantize_accurately(
@@ -177,7 +178,13 @@ def quantize_accurately(
 
     settings = _settings(model, len(images), frozen)
     return nncf.quantize_with_accuracy_control(
-        model, _dataset(images), nncf.Dataset(list(validation)), measure, max_drop=max_drop, **settings
+        model,
+        _dataset(images),
+        nncf.Dataset(list(validation)),
+        measure,
+        max_drop=max_drop,
+        advanced_quantization_parameters=_advanced(),
+        **settings,
     )
 
 
@@ -216,6 +223,13 @@ def _settings(model: Any, number: int, frozen: Sequence[str]) -> dict[str, Any]:
         "subset_size": number,
         "ignored_scope": _ignored(model, frozen),
     }
+
+
+def _advanced() -> Any:
+    """Return NNCF's further settings: half the range for weights, or sums overflow on CPUs with AVX2 but no VNNI."""
+    import nncf
+
+    return nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
 
 
 def _ignored(model: Any, frozen: Sequence[str]) -> Any:

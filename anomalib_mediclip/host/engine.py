@@ -13,6 +13,7 @@
 
 from collections.abc import Callable
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 from anomalib_mediclip.host.wrapping import wrap
@@ -63,50 +64,36 @@ def fit_one_model(fit: Callable[..., None], engine: Any, model: Any, *args: Any,
     fit(engine, model, *args, **kwargs)
 
 
-def train_and_test(
-    train: Callable[..., Any],
-    engine: Any,
-    model: Any,
-    train_dataloaders: Any = None,
-    val_dataloaders: Any = None,
-    test_dataloaders: Any = None,
-    datamodule: Any = None,
-    ckpt_path: Any = None,
-) -> Any:
+def train_and_test(train: Callable[..., Any], engine: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
     """Fit a model and test the weights that it then has."""
     if not is_own(model):
-        return train(engine, model, train_dataloaders, val_dataloaders, test_dataloaders, datamodule, ckpt_path)
-    engine.fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path)
-    return engine.trainer.test(model, test_dataloaders, datamodule=datamodule)
+        return train(engine, model, *args, **kwargs)
+    given = signature(train).bind(engine, model, *args, **kwargs).arguments
+    test_dataloaders = given.pop("test_dataloaders", None)
+    engine.fit(**{name: value for name, value in given.items() if name != "self"})
+    return engine.trainer.test(model, test_dataloaders, datamodule=given.get("datamodule"))
 
 
-def export_given_model(
-    export: Callable[..., Any],
-    engine: Any,
-    model: Any,
-    export_type: Any,
-    *args: Any,
-    compression_type: Any = None,
-    ckpt_path: Any = None,
-    **kwargs: Any,
-) -> Any:
+def export_given_model(export: Callable[..., Any], engine: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
     """Load the checkpoint into the model, and refuse what the format ignores."""
-    if not is_own(model):
-        return export(
-            engine, model, export_type, *args, compression_type=compression_type, ckpt_path=ckpt_path, **kwargs
-        )
-    deploy = import_module("anomalib.deploy")
-    compression = None if compression_type is None else deploy.CompressionType(compression_type)
-    form = deploy.ExportType(export_type)
-    if compression is not None and form != deploy.ExportType.OPENVINO:
+    call = signature(export).bind(engine, model, *args, **kwargs)
+    if is_own(model):
+        _check_compression(call.arguments["export_type"], call.arguments.get("compression_type"))
+        checkpoint = call.arguments.pop("ckpt_path", None)
+        if checkpoint:
+            model.restore(checkpoint)
+    return export(*call.args, **call.kwargs)
+
+
+def _check_compression(export_type: Any, compression_type: Any) -> None:
+    """Refuse a compression of files that are never compressed."""
+    forms = import_module("anomalib.deploy").ExportType
+    if compression_type is not None and forms(export_type) != forms.OPENVINO:
         msg = (
-            f"--compression_type {compression.name} has no effect on --export_type {form.value}: only OpenVINO files "
+            f"--compression_type {compression_type} has no effect on --export_type {export_type}: only OpenVINO files "
             "are compressed. Leave it out, or give --export_type openvino."
         )
         raise ValueError(msg)
-    if ckpt_path:
-        model.restore(ckpt_path)
-    return export(engine, model, form, *args, compression_type=compression, **kwargs)
 
 
 def _add_defaults(arguments: dict[str, Any], defaults: dict[str, Any]) -> None:

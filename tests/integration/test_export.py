@@ -155,6 +155,8 @@ def test_model_card_tells_what_is_known(model, exports, checkpoint, sample_data)
         for row in ("| normal images trained on (k) | 8 |", "| seed of the draw | 0 |", "| epochs | 8 |", threshold):
             assert row in card
         assert f"| image_AUROC | {metrics['image_AUROC']} |" in card
+        assert f"| images | {len(datamodule.test_data)} |" in card
+        assert f"| hash of the weights | {model.hash_learnt()} |" in card
         assert "Not a medical device" in card
         assert f"| torch | {torch.__version__.split('+')[0]}" in card
         assert "not recorded |" not in card.split("## Versions")[0]
@@ -170,19 +172,32 @@ def test_checkpoint_without_record_still_loads_and_the_card_says_so(checkpoint, 
     assert "| all | not recorded |" in card
 
 
-def test_metrics_of_a_replaced_checkpoint_are_not_taken_for_its_own(checkpoint, tmp_path) -> None:
+@pytest.mark.parametrize("changed", ["model.adapters.0.weight", "post_processor._image_threshold"])
+def test_metrics_of_other_weights_or_thresholds_are_not_taken_for_its_own(checkpoint, tmp_path, changed) -> None:
     content = torch.load(checkpoint, weights_only=True)
-    content["global_step"] += 1
+    content["state_dict"][changed] *= 1.01
     torch.save(content, tmp_path / "model.ckpt")
     (tmp_path / "model.metrics.json").write_bytes(checkpoint.with_suffix(".metrics.json").read_bytes())
-    assert MediCLIP.load_from_checkpoint(tmp_path / "model.ckpt").training_record["metrics"] == {}
-    assert MediCLIP.load_from_checkpoint(checkpoint).training_record["metrics"]["image_AUROC"] > 0
+    assert MediCLIP.load_from_checkpoint(tmp_path / "model.ckpt").training_record["test"] == {}
+    assert MediCLIP.load_from_checkpoint(checkpoint).training_record["test"]["metrics"]["image_AUROC"] > 0
+
+
+def test_exported_and_loaded_models_predict_plain_tensors(exports) -> None:
+    images = torch.rand(1, 3, 90, 70)
+    for model in (load_artifact(exports["torch"].parent), torch.load(exports["torch"], weights_only=False)["model"]):
+        assert model.eval()(images).anomaly_map.numpy().shape == (1, 1, *model.image_size)
+
+
+def test_compression_is_also_known_by_its_name(model, tmp_path) -> None:
+    path = model.to_openvino(tmp_path, compression_type="INT8")
+    assert "OpenVINO INT8" in (path.parent / "MODEL_CARD.md").read_text()
 
 
 def test_uncalibrated_model_is_exported_with_a_warning(official, tmp_path, caplog) -> None:
     path = tiny_model(official).to_torch(tmp_path)
-    assert "The model is not calibrated" in caplog.text
+    assert "The scores are not calibrated" in caplog.text
     assert "Resume the training with --ckpt_path" in caplog.text
+    assert "Then export again" in caplog.text
     assert "| image | none: the model is not calibrated |" in (path.parent / "MODEL_CARD.md").read_text()
 
 

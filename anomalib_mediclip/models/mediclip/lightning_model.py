@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Resize
 
 from anomalib_mediclip.data.dataset import image_paths
+from anomalib_mediclip.evaluation import CalibrationPostProcessor
 from anomalib_mediclip.io import relative_names
 from anomalib_mediclip.models.components.frozen_encoder import EncoderPrecision, FrozenEncoderModule
 from anomalib_mediclip.models.components.pre_processing import transform_of
@@ -88,8 +89,8 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
             data module's own seed. Defaults to ``None``: the global seed (``--seed_everything``), or 0 without one.
         pre_processor (PreProcessor | bool, optional): Pre-processor, or whether to use the default (resize only).
             Defaults to ``True``.
-        post_processor (PostProcessor | bool, optional): Post-processor, or whether to use the default (monotonic
-            calibration). Defaults to ``True``.
+        post_processor (CalibrationPostProcessor | PostProcessor | bool, optional): Post-processor, or whether to use
+            the default (monotonic calibration). Defaults to ``True``.
         evaluator (Evaluator | bool, optional): Evaluator, or whether to use the default (exact AUROC, F1).
             Defaults to ``True``.
         visualizer (Visualizer | bool, optional): Visualizer, or whether to use the default. Defaults to ``True``.
@@ -136,7 +137,7 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         encoder_precision: EncoderPrecision = "auto",  # noqa: ARG002  # a hyper-parameter, read in setup
         seed: int | None = None,  # noqa: ARG002  # a hyper-parameter, read as used_seed
         pre_processor: PreProcessor | bool = True,
-        post_processor: PostProcessor | bool = True,
+        post_processor: CalibrationPostProcessor | PostProcessor | bool = True,
         evaluator: Evaluator | bool = True,
         visualizer: Visualizer | bool = True,
     ) -> None:

@@ -19,7 +19,7 @@ from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
-from anomalib_mediclip.evaluation.calibration import ScoreKind
+from anomalib_mediclip.evaluation.calibration import LogitCalibrationPostProcessor, ScoreKind
 from anomalib_mediclip.models.components.frozen_encoder import EncoderPrecision, FrozenEncoderModule
 from anomalib_mediclip.models.simplenet.loss import SimpleNetLoss
 from anomalib_mediclip.models.simplenet.torch_model import SimpleNetModel
@@ -66,8 +66,8 @@ class SimpleNet(FrozenEncoderModule, AnomalibModule):
             module's own seed. Defaults to ``None``: the global seed (``--seed_everything``), or 0 without one.
         pre_processor (PreProcessor | bool, optional): Pre-processor, or whether to use the default (resize only).
             Defaults to ``True``.
-        post_processor (PostProcessor | bool, optional): Post-processor, or whether to use the default (monotonic
-            calibration). Defaults to ``True``.
+        post_processor (LogitCalibrationPostProcessor | PostProcessor | bool, optional): Post-processor, or whether to
+            use the default (monotonic calibration). Defaults to ``True``.
         evaluator (Evaluator | bool, optional): Evaluator, or whether to use the default (exact AUROC, F1).
             Defaults to ``True``.
         visualizer (Visualizer | bool, optional): Visualizer, or whether to use the default. Defaults to ``True``.
@@ -101,7 +101,7 @@ class SimpleNet(FrozenEncoderModule, AnomalibModule):
         encoder_precision: EncoderPrecision = "auto",  # noqa: ARG002  # a hyper-parameter, read in setup
         seed: int | None = None,  # noqa: ARG002  # a hyper-parameter, read as used_seed
         pre_processor: PreProcessor | bool = True,
-        post_processor: PostProcessor | bool = True,
+        post_processor: LogitCalibrationPostProcessor | PostProcessor | bool = True,
         evaluator: Evaluator | bool = True,
         visualizer: Visualizer | bool = True,
     ) -> None:
