@@ -5,6 +5,7 @@
 
 import io
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -84,4 +85,7 @@ def _reason(error: Exception, size: int) -> str:
         return "it is empty, as after a full disk"
     if isinstance(error, RuntimeError):  # how torch's reader of archives fails
         return "it is damaged or cut short, as after a full disk"
+    foreign = re.search(r"GLOBAL (\S+)", str(error))
+    if foreign:
+        return f"it holds a {foreign[1]}, and only plain data is read"
     return str(error).splitlines()[0] if str(error) else type(error).__name__

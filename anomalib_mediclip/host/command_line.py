@@ -6,7 +6,7 @@
 * ``validate``, ``test``, ``predict`` and ``export`` take every option that is not given from the checkpoint. anomalib
   takes the defaults of the class, and would build and download another encoder than the checkpoint's.
 * ``--seed_everything`` is applied. anomalib reads it, and does no more.
-* ``--optimizer`` and ``--lr_scheduler`` are applied by ``train`` as they are by ``fit``. anomalib ignores them.
+* ``--optimizer`` and ``--lr_scheduler`` are applied by ``fit`` and ``train``. anomalib fails at them, and ignores them.
 * ``predict`` reads folders ahead and keeps no predictions in memory. anomalib collects every batch, images included,
   although nothing uses them. ``Engine.predict`` called from Python is not changed.
 """
@@ -14,6 +14,7 @@
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 from anomalib_mediclip.host.engine import is_own
@@ -105,5 +106,18 @@ def _apply_optimizer(cli: Any) -> None:
         message = f"--optimizer cannot replace the several optimisers of {cli.model.name}. Leave it out."
     if message:
         cli.subcommand_parsers[cli.subcommand].error(message)
-    if cli.subcommand == "train":
-        cli._configure_optimizers_method_to_model()
+    if optimizer is not None:
+        cli.model.configure_optimizers = MethodType(_configured(optimizer, scheduler), cli.model)
+
+
+def _configured(optimizer: Any, scheduler: Any) -> Callable[[Any], Any]:
+    """Return a method ``configure_optimizers`` for the weights that are learnt."""
+    from lightning.pytorch.cli import LightningCLI, instantiate_class
+
+    def configure_optimizers(model: Any) -> Any:
+        learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        made = instantiate_class(learnt, optimizer)
+        schedule = instantiate_class(made, scheduler) if scheduler is not None else None
+        return LightningCLI.configure_optimizers(model, made, schedule)
+
+    return configure_optimizers

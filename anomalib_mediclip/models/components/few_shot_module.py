@@ -25,6 +25,7 @@ from anomalib.visualization import ImageVisualizer, Visualizer
 from lightning import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
+from omegaconf import OmegaConf
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import InterpolationMode, Normalize, Resize
@@ -100,6 +101,8 @@ class FewShotModule(CheckpointMethods, ExportMethods, AnomalibModule):
             )
             raise TypeError(msg)
         super().__init__(pre_processor, post_processor, evaluator, visualizer)
+        for name, value in self.hparams.items():  # `anomalib benchmark` gives OmegaConf's lists and mappings
+            self.hparams[name] = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
         self.used_seed = used_seed(self.hparams.get("seed"))
         self.has_initial_weights = True
         self.register_load_state_dict_pre_hook(complete_state)

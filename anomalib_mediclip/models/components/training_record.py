@@ -68,14 +68,12 @@ class TestRecorder(Callback):
 
 def _describe_test(trainer: Trainer, model: Any) -> dict[str, Any]:
     """Describe a test that has ended, in plain data."""
-    loaders: Any = trainer.test_dataloaders
-    listed = loaders if isinstance(loaders, list) else [loaders]
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if not name.startswith("train_")}
     return {
         "weights": model.hash_learnt(),
         "thresholds": describe_thresholds(model.post_processor),
         "data": _describe_data(getattr(trainer, "datamodule", None)),
-        "images": sum(len(loader.dataset) for loader in listed),
+        "images": sum(len(loader.dataset) for loader in _listed(trainer.test_dataloaders)),
         "metrics": {name: value if math.isfinite(value) else None for name, value in metrics.items()},
     }
 
@@ -90,7 +88,13 @@ def _difference(checkpoint: dict[str, Any], test: dict[str, Any], trainer: Train
         return "it holds other thresholds"
     if not test["data"] or test["data"] != checkpoint[RECORD]["data"]:
         return "it was tested on other data than those it was trained with"
-    return "only a part of the test set was predicted" if trainer.limit_test_batches != 1 else ""
+    whole = [len(loader) for loader in _listed(trainer.test_dataloaders)]
+    return "only a part of the test set was predicted" if list(trainer.num_test_batches) != whole else ""
+
+
+def _listed(loaders: Any) -> list[Any]:
+    """Return one or several loaders as a list."""
+    return loaders if isinstance(loaders, list) else [loaders]
 
 
 def record_file(checkpoint: Path | str) -> Path:
