@@ -3,6 +3,7 @@
 
 """Reading and writing of checkpoint files: a full disk leaves no part of one, and a damaged one is named."""
 
+import errno
 import io
 import os
 import re
@@ -83,7 +84,7 @@ def _reason(error: Exception, size: int) -> str:
     """Say what is wrong with a file in words."""
     if not size:
         return "it is empty, as after a full disk"
-    if isinstance(error, RuntimeError):  # how torch's reader of archives fails
+    if isinstance(error, RuntimeError) or getattr(error, "errno", None) == errno.EINVAL:  # torch looks beyond its end
         return "it is damaged or cut short, as after a full disk"
     foreign = re.search(r"GLOBAL (\S+)", str(error))
     if foreign:

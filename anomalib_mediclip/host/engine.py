@@ -54,13 +54,14 @@ def setup_trainer_with_defaults(setup_trainer: Callable[..., None], engine: Any,
 
 def fit_one_model(fit: Callable[..., None], engine: Any, model: Any, *args: Any, **kwargs: Any) -> None:
     """Refuse to fit a second model: the trainer has done its epochs with the first, and would do no more."""
-    former = engine._trainer.lightning_module if engine._trainer else None
-    if is_own(model) and former is not None and former is not model and engine._trainer.global_step:
+    former = getattr(engine, "fitted_model", None)
+    if is_own(model) and former not in (None, model) and engine.trainer.global_step:
         msg = (
             f"This Engine has trained another model ({type(former).__name__}), and would leave this one untrained. "
             "Make a new Engine for each model."
         )
         raise ValueError(msg)
+    engine.fitted_model = model
     fit(engine, model, *args, **kwargs)
 
 
@@ -71,7 +72,7 @@ def train_and_test(train: Callable[..., Any], engine: Any, model: Any, *args: An
     given = signature(train).bind(engine, model, *args, **kwargs).arguments
     test_dataloaders = given.pop("test_dataloaders", None)
     engine.fit(**{name: value for name, value in given.items() if name != "self"})
-    return engine.trainer.test(model, test_dataloaders, datamodule=given.get("datamodule"))
+    return engine.test(model, test_dataloaders, datamodule=given.get("datamodule"))
 
 
 def export_given_model(export: Callable[..., Any], engine: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
