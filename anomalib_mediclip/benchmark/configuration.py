@@ -58,7 +58,7 @@ def read_configuration(path: Path, data_root: Path | None = None, output: Path |
         FileNotFoundError: If the file, or one that it names, does not exist.
         ValueError: If a key is missing, unknown or of the wrong kind.
     """
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = _read_yaml(path)
     section: Any = content.get(SECTION) if isinstance(content, dict) else None
     _check(section, path)
     return BenchmarkConfiguration(
@@ -73,6 +73,16 @@ def read_configuration(path: Path, data_root: Path | None = None, output: Path |
         published=[_existing(path.parent / name, path) for name in section.get("published", [])],
         note=" ".join(str(section.get("note", "")).split()),
     )
+
+
+def _read_yaml(path: Path) -> Any:
+    """Read a file, and say in which line it is no YAML."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        msg = f"{path}{line}: this is no YAML ({error.problem})"
+        raise ValueError(msg) from error
 
 
 def _check(section: Any, path: Path) -> None:
@@ -99,7 +109,10 @@ def _check(section: Any, path: Path) -> None:
 def _read_model(name: str, model: Any, path: Path) -> dict[str, Any]:
     """Return a model's specification; a string is the file of one, as for ``anomalib train --config``."""
     if isinstance(model, str):
-        content = yaml.safe_load(_existing(path.parent / model, path).read_text(encoding="utf-8"))
+        content = _read_yaml(_existing(path.parent / model, path))
+        if not isinstance(content, dict) or "model" not in content:
+            msg = f"{path}: model {name!r} names {model}, which has no section model"
+            raise ValueError(msg)
         model = {**content["model"], "trainer": content.get("trainer", {})}
     if not isinstance(model, dict) or "class_path" not in model or set(model) - {"class_path", "init_args", "trainer"}:
         msg = f"{path}: model {name!r} must be a file, or have class_path and perhaps init_args and trainer"

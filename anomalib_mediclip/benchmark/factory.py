@@ -10,7 +10,7 @@ from typing import Any, cast
 import anomalib.data
 import anomalib.models  # noqa: F401  short class names resolve among imported classes
 from anomalib.models.components import AnomalibModule
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from anomalib_mediclip.data import FewShotDataModule
 from anomalib_mediclip.encoders.weights import LITE_ENCODER, TIMM_PREFIX, write_lite_weights_into_hub_cache
@@ -33,7 +33,7 @@ def build_model(specification: dict[str, Any], seed: int) -> AnomalibModule:
     Raises:
         ValueError: If there is no such class or argument, naming both.
     """
-    wanted = _find_class(AnomalibModule, specification["class_path"])
+    wanted = find_model_class(specification["class_path"])
     if _needs_hub_cache(wanted, specification.get("init_args", {})):
         write_lite_weights_into_hub_cache()
     return cast("AnomalibModule", _build(wanted, specification, {**BARE, "seed": seed}))
@@ -61,21 +61,71 @@ def build_datamodule(specification: dict[str, Any], k_shot: int | None, seed: in
         ValueError: If there is no such class or argument, naming both.
         FileNotFoundError: If the data set is not where it should be.
     """
-    wanted = _find_class(FewShotDataModule, specification["class_path"])
-    datamodule = cast("FewShotDataModule", _build(wanted, specification, {"k_shot": k_shot, "seed": seed}))
+    datamodule = make_datamodule(specification, {"k_shot": k_shot, "seed": seed})
     datamodule.setup()
     return datamodule
 
 
+def make_datamodule(specification: dict[str, Any], arguments: dict[str, Any]) -> FewShotDataModule:
+    """Make a data module without reading anything.
+
+    Args:
+        specification (dict[str, Any]): ``class_path`` and ``init_args``.
+        arguments (dict[str, Any]): Further arguments, if its constructor has them.
+
+    Returns:
+        FewShotDataModule: Data module.
+
+    Raises:
+        ValueError: If there is no such class or argument, naming both.
+    """
+    wanted = _find_class(FewShotDataModule, specification["class_path"])
+    return cast("FewShotDataModule", _build(wanted, specification, arguments))
+
+
 def _build(wanted: type, specification: dict[str, Any], arguments: dict[str, Any]) -> object:
     """Build an instance of a class, with those of the arguments that its constructor has."""
+    parser, parsed = parse_init_args(wanted, specification, arguments)
+    return parser.instantiate_classes(parsed).it
+
+
+def parse_init_args(
+    wanted: type, specification: dict[str, Any], arguments: dict[str, Any]
+) -> tuple[ArgumentParser, Namespace]:
+    """Check the arguments of a class, without making an instance.
+
+    Args:
+        wanted (type): Class.
+        specification (dict[str, Any]): ``init_args``.
+        arguments (dict[str, Any]): Further arguments, if its constructor has them.
+
+    Returns:
+        tuple[ArgumentParser, Namespace]: Parser, and what it found.
+
+    Raises:
+        ArgumentError: If there is no such argument, or its value is of another kind.
+    """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(wanted, "it", fail_untyped=False)
     known = parser.get_defaults().it  # those that go through **kwargs to a base class included
     fitting = {key: value for key, value in arguments.items() if key in known}
     init_args = deepcopy(specification.get("init_args", {}))  # jsonargparse changes nested values
-    parsed = parser.parse_object({"it": {**init_args, **fitting}})
-    return parser.instantiate_classes(parsed).it
+    return parser, parser.parse_object({"it": {**init_args, **fitting}})
+
+
+def find_model_class(class_path: str) -> type:
+    """Return a class of models by its name or full path.
+
+    Args:
+        class_path (str): Name or path.
+
+    Returns:
+        type: Class.
+
+    Raises:
+        ValueError: If there is no such class.
+    """
+    return _find_class(AnomalibModule, class_path)
 
 
 def _find_class(base: type, class_path: str) -> type:

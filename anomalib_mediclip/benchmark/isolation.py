@@ -7,16 +7,17 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import pickle
+import signal
 import threading
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
 PRELOADED = ["__main__", "anomalib_mediclip.benchmark.job"]  # imported once, not in every process
+BEGUN = "begun"
 
 
 def run_isolated(function: Callable[..., Result], *arguments: Any, log: Path) -> Result:
@@ -31,20 +32,70 @@ def run_isolated(function: Callable[..., Result], *arguments: Any, log: Path) ->
         Result: What the function returned.
 
     Raises:
-        RuntimeError: If the process died; whatever the function raises is raised here.
+        RuntimeError: If the process died, with the cause; whatever the function raises is raised here.
     """
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
+    context: Any = multiprocessing.get_context(method)
     context.set_forkserver_preload(PRELOADED)
+    receiver, sender = context.Pipe(duplex=False)
     usual = multiprocessing.get_start_method()
-    try:
-        with ProcessPoolExecutor(1, context, initializer=_prepare, initargs=(usual,)) as pool:
-            return pool.submit(_call_quietly, function, arguments, log).result()
-    except BrokenProcessPool as error:
-        msg = (
+    process = context.Process(target=_report, args=(sender, usual, function, arguments, log))
+    messages: list[Any] = []
+    # the pipe ends when the process does, because it has the only other end
+    with contextlib.suppress(EOFError, OSError), receiver:
+        with sender:
+            process.start()
+        messages += [receiver.recv(), receiver.recv()]
+    if len(messages) < 2:
+        raise RuntimeError(_cause_of_death(process, log))
+    process.join()
+    error, result = messages[1]
+    if error is not None:
+        raise error
+    return result
+
+
+def _cause_of_death(process: Any, log: Path) -> str:
+    """Say in one sentence why a process gave no result."""
+    if process.pid is not None:
+        process.join()
+    code: int | None = process.exitcode if process.pid is not None else None
+    if code is not None and -code == signal.SIGKILL:
+        return (
             "the process of this job was killed, most likely because memory ran out: use a smaller batch or image size"
         )
-        raise RuntimeError(msg) from error
+    if code is not None and code < 0:
+        return f"the process of this job was ended by the signal {signal.Signals(-code).name}; see {log}"
+    if code:
+        return f"the process of this job ended with status {code}; see {log}"
+    return (
+        "the process of this job could not start. A script that runs the benchmark must do so under "
+        'if __name__ == "__main__": because every process of a job reads the script again'
+    )
+
+
+def _report(
+    sender: Any, start_method: str, function: Callable[..., Any], arguments: tuple[Any, ...], log: Path
+) -> None:
+    """Call a function and send what it returns or raises."""
+    with sender:
+        _prepare(start_method)
+        sender.send(BEGUN)
+        message: tuple[Exception | None, Any]
+        try:
+            message = None, _call_quietly(function, arguments, log)
+        except Exception as error:  # raised in the other process
+            message = _sendable(error), None
+        sender.send(message)
+
+
+def _sendable(error: Exception) -> Exception:
+    """Return an error that can be sent: many of other libraries cannot."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301  # our own
+    except Exception:  # whatever a constructor does
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def _prepare(start_method: str) -> None:

@@ -5,6 +5,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import sys
@@ -17,6 +18,7 @@ import torch
 from anomalib.pipelines.components.base import Job
 from tqdm import tqdm
 
+from anomalib_mediclip.atomic import write_whole
 from anomalib_mediclip.benchmark.factory import build_datamodule
 from anomalib_mediclip.benchmark.isolation import run_isolated
 from anomalib_mediclip.benchmark.mean_brightness import brightness
@@ -42,6 +44,7 @@ class FewShotJob(Job):
         folder (Path): Folder of the benchmark.
         position (int): Place among all jobs.
         with_examples (bool): Whether to keep a few anomaly maps for the report.
+        data_hash (str): Hash of the files of the data set; see :mod:`anomalib_mediclip.benchmark.fingerprint`.
     """
 
     name = "few_shot_benchmark"
@@ -56,6 +59,7 @@ class FewShotJob(Job):
     folder: Path
     position: int
     with_examples: bool = False
+    data_hash: str = ""
 
     @property
     def title(self) -> str:
@@ -64,16 +68,21 @@ class FewShotJob(Job):
 
     @property
     def record(self) -> Path:
-        """File of the result. Its name changes with the configuration, so that no result is taken for another's."""
-        settings = json.dumps([self.model, self.data, self.k_shot, self.seed, self.with_examples], sort_keys=True)
+        """File of the result, whose name changes with configuration and data: no result is taken for another's."""
+        content = [self.model, self.data, self.k_shot, self.seed, self.with_examples, self.data_hash]
+        settings = json.dumps(content, sort_keys=True)
         fingerprint = hashlib.sha256(settings.encode()).hexdigest()[:8]
         readable = re.sub(r"[^\w.-]+", "-", f"{self.data_name}-{self.title}")
         return self.folder / "jobs" / f"{readable}-{fingerprint}.json"
 
     @property
     def is_finished(self) -> bool:
-        """Whether a run of this job has succeeded before."""
-        return self.record.is_file() and not json.loads(self.record.read_text(encoding="utf-8"))["error"]
+        """Whether a run of this job has succeeded before, and has left both of its files."""
+        try:
+            row: dict[str, Any] = json.loads(self.record.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return self.record.with_suffix(".npz").is_file() and not row.get("error")
 
     def run(self, task_id: int | None = None) -> tuple[int, Path]:
         """Run the job, unless it is finished; a failure is recorded, not raised.
@@ -94,7 +103,11 @@ class FewShotJob(Job):
             row |= run_isolated(self.measure, task_id or 0, log=self.folder / LOG)
         except Exception as error:  # one broken job must not stop the others
             row["error"] = " ".join(f"{type(error).__name__}: {error}".split())
-        self._write({**dict.fromkeys(COLUMNS), "versions": versions_in_words(PACKAGES), **row})
+        row = {**dict.fromkeys(COLUMNS), "versions": versions_in_words(PACKAGES), **row}
+        try:
+            self._write(row)
+        except OSError as error:  # the disk is full: the job counts as not finished
+            row["error"] = str(error)
         tqdm.write(f"{self.data_name}: {self.title}: {_summary(row)} ({time.perf_counter() - start:.0f} s)")
         sys.stdout.flush()
         return self.position, self.record
@@ -124,9 +137,8 @@ class FewShotJob(Job):
     def _write(self, row: dict[str, Any]) -> None:
         """Write the record at once or not at all: the process may be killed at any time."""
         self.record.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self.record.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps({"title": self.title, **row}, indent=1), encoding="utf-8")
-        unfinished.replace(self.record)
+        numbers = {key: None for key, value in row.items() if isinstance(value, float) and not math.isfinite(value)}
+        write_whole(self.record, json.dumps({"title": self.title, **row, **numbers}, indent=1, allow_nan=False))
 
     @staticmethod
     def collect(results: list[tuple[int, Path]]) -> list[Path]:
@@ -136,8 +148,9 @@ class FewShotJob(Job):
     @staticmethod
     def save(results: list[Path]) -> None:
         """Write the table, the scores and the examples of the whole benchmark."""
-        if results:
-            write_results(results, results[0].parents[1])
+        written = [record for record in results if record.is_file()]  # a full disk takes no record
+        if written:
+            write_results(written, written[0].parents[1])
 
 
 def _describe(device: torch.device) -> str:
@@ -152,5 +165,5 @@ def _summary(row: dict[str, Any]) -> str:
     """Return the line that is printed when a job ends."""
     if row.get("error"):
         return f"FAILED, {row['error']}"
-    shown = {"Image-AUROC": row["image_auroc"], "Pixel-AUROC": row.get("pixel_auroc")}
+    shown = {"Image-AUROC": row.get("image_auroc"), "Pixel-AUROC": row.get("pixel_auroc")}
     return ", ".join(f"{name} {value:.3f}" for name, value in shown.items() if value is not None)

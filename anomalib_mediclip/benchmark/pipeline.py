@@ -3,19 +3,23 @@
 
 """The benchmark as a pipeline of anomalib, which makes it a subcommand of ``anomalib``."""
 
+import contextlib
+import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from anomalib.pipelines.components.base import JobGenerator, Pipeline, Runner
 from anomalib.pipelines.components.runners import ParallelRunner, SerialRunner
+from filelock import FileLock, Timeout
 from jsonargparse import ArgumentParser, Namespace
 from tqdm import tqdm
 
+from anomalib_mediclip.benchmark.checks import find_problems
 from anomalib_mediclip.benchmark.configuration import BenchmarkConfiguration, read_configuration
+from anomalib_mediclip.benchmark.fingerprint import hash_data
 from anomalib_mediclip.benchmark.job import LOG, FewShotJob
 from anomalib_mediclip.benchmark.report import write_report
 from anomalib_mediclip.benchmark.results import NOTE, TRIVIAL
@@ -51,6 +55,7 @@ class FewShotJobGenerator(JobGenerator):
     def all_jobs(self) -> list[FewShotJob]:
         """Return all jobs in the order of the configuration."""
         plan = self.configuration
+        hashes = {name: hash_data(data, plan.output) for name, data in plan.data.items()}
         wanted: list[tuple[str, str, int | None, int | None]] = []
         for data in plan.data:
             wanted += [(data, model, k, seed) for k in plan.k_shot for model in plan.models for seed in plan.seeds]
@@ -67,6 +72,7 @@ class FewShotJobGenerator(JobGenerator):
                 folder=plan.output,
                 position=position,
                 with_examples=k_shot == max(plan.k_shot) and seed == plan.seeds[0],
+                data_hash=hashes[data],
             )
             for position, (data, model, k_shot, seed) in enumerate(wanted)
         ]
@@ -93,11 +99,22 @@ class FewShotBenchmark(RunnerPipeline):
         Raises:
             SystemExit: With status 1 if the configuration is wrong or a job has failed.
         """
+        _refuse_unguarded_script()
         args = args or self.get_parser().parse_args()
         try:
             configuration = read_configuration(Path(args.config), args.data_root, args.output)
-        except (OSError, ValueError, yaml.YAMLError) as error:
+        except (OSError, ValueError) as error:
             raise SystemExit(str(error)) from error
+        problems = find_problems(configuration)
+        if problems:
+            listed = "\n".join(f"- {problem}" for problem in problems)
+            msg = f"{args.config}: nothing was run, because some jobs would fail:\n{listed}"
+            raise SystemExit(msg)
+        with _only_process(configuration.output):
+            self._run_jobs(configuration)
+
+    def _run_jobs(self, configuration: BenchmarkConfiguration) -> None:
+        """Run the jobs that are not finished yet, and write the report."""
         logging.getLogger("anomalib.pipelines").setLevel(logging.WARNING)  # it would say twice that it runs
         jobs = FewShotJobGenerator(configuration).all_jobs()
         finished = sum(job.is_finished for job in jobs)
@@ -121,3 +138,26 @@ class FewShotBenchmark(RunnerPipeline):
         if gpus > 1:
             return [ParallelRunner(FewShotJobGenerator(configuration, with_progress=True), n_jobs=gpus)]
         return [SerialRunner(FewShotJobGenerator(configuration))]
+
+
+@contextlib.contextmanager
+def _only_process(folder: Path) -> Iterator[None]:
+    """Refuse to work in a folder in which another process works; a process that is killed gives it back."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        msg = f"Another process runs a benchmark in {folder}. Wait until it has ended, or give another --output."
+        raise SystemExit(msg) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _refuse_unguarded_script() -> None:
+    """End a script that starts the benchmark while a process of a job is reading it."""
+    if any(frame.frame.f_globals.get("__name__") == "__mp_main__" for frame in inspect.stack(context=0)):
+        msg = 'This script must start the benchmark under if __name__ == "__main__": every job reads it again.'
+        raise SystemExit(msg)

@@ -13,6 +13,7 @@ from lightning import Callback, LightningModule, Trainer
 from sklearn.metrics import average_precision_score
 from torchvision.transforms.v2.functional import resize
 
+from anomalib_mediclip.atomic import written_beside
 from anomalib_mediclip.evaluation import exact_aupro, exact_auroc
 from anomalib_mediclip.evaluation.selection import outlined
 from anomalib_mediclip.io import read_image
@@ -53,13 +54,17 @@ class RawPredictions(Callback):
         """Collect a batch with predictions and ground truth.
 
         Args:
-            batch (Any): Batch of anomalib; a missing ``pred_score`` is the maximum of the anomaly map.
+            batch (Any): Batch of anomalib; a missing ``pred_score`` is the maximum of the anomaly map. Models that
+                score whole images have no ``anomaly_map``.
         """
+        self.paths += batch.image_path
+        self._labels.append(batch.gt_label.bool().cpu())
+        if batch.anomaly_map is None:
+            self._scores.append(batch.pred_score.detach().float().cpu().flatten())
+            return
         anomaly_map = batch.anomaly_map.detach().float().cpu().reshape(-1, *batch.anomaly_map.shape[-2:])
         score = anomaly_map.amax(dim=(-2, -1)) if batch.pred_score is None else batch.pred_score.detach().float().cpu()
-        self.paths += batch.image_path
         self._scores.append(score.flatten())
-        self._labels.append(batch.gt_label.bool().cpu())
         self._maps.append(anomaly_map)
         has_mask = batch.gt_mask is not None
         self._masks.append(batch.gt_mask.bool().cpu() if has_mask else torch.zeros_like(anomaly_map).bool())
@@ -86,6 +91,8 @@ class RawPredictions(Callback):
             "image_auroc": exact_auroc(self.scores, self.labels).item(),
             "image_aupr": float(average_precision_score(self.labels, self.scores)),
         }
+        if not self._maps:
+            return figures
         known = torch.cat(self._outlined)
         masks = torch.cat(self._masks)[known]
         if masks.any():
@@ -109,9 +116,10 @@ class RawPredictions(Callback):
             "labels": self.labels.numpy(),
             "scores": self.scores.numpy(),
         }
-        if with_examples:
+        if with_examples and self._maps:
             arrays |= self._examples()
-        np.savez_compressed(path, **arrays)
+        with written_beside(path) as unfinished:
+            np.savez_compressed(unfinished, **arrays)
 
     def _examples(self) -> dict[str, np.ndarray]:
         """Return some images with their masks and anomaly maps."""

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from anomalib_mediclip.atomic import written_beside
+
 TRIVIAL = "mean brightness"  # name of the trivial baseline among the models
 METRICS = {"image_auroc": "Image-AUROC", "pixel_auroc": "Pixel-AUROC", "aupro": "AUPRO", "image_aupr": "Image AUPR"}
 PUBLISHED_COLUMNS = ("data", "k_shot", "model", "metric", "mean", "std")
@@ -80,9 +82,9 @@ def write_results(records: list[Path], folder: Path) -> None:
     table = pd.DataFrame(rows).reindex(columns=list(COLUMNS)).round(DIGITS)
     whole = ["k_shot", "seed", "peak_memory_mb", "trainable_parameters", "epochs"]
     table[whole] = table[whole].astype("Int64")  # a column with holes would become 4.0, 16.0
-    table.to_csv(folder / "results.csv", index=False)
+    _write_csv(table, folder / "results.csv")
     finished = [
-        (row, np.load(record.with_suffix(".npz")))
+        (row, _read_arrays(record.with_suffix(".npz")))
         for row, record in zip(rows, records, strict=True)
         if not row["error"]
     ]
@@ -93,12 +95,17 @@ def write_results(records: list[Path], folder: Path) -> None:
 
 
 def _write_scores(jobs: list[tuple[dict[str, Any], Any]], path: Path) -> None:
-    """Write a row for every test image, and a column of unrounded float32 scores for every job."""
-    first = jobs[0][1]
-    columns = {"image": first["names"], "label": first["labels"].astype(int)}
-    columns |= {row["title"]: arrays["scores"] for row, arrays in jobs}
+    """Write a row for every test image, and a column of unrounded float32 scores for every job.
+
+    A job that was tested on fewer images has no score for the others.
+    """
+    columns = [
+        pd.Series(arrays["scores"], [arrays["names"], arrays["labels"].astype(int)], name=row["title"])
+        for row, arrays in jobs
+    ]
+    table = pd.concat(columns, axis="columns", sort=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(columns).to_csv(path, index=False)
+    _write_csv(table.rename_axis(["image", "label"]).reset_index(), path)
 
 
 def _write_examples(jobs: list[tuple[dict[str, Any], Any]], path: Path) -> None:
@@ -107,17 +114,36 @@ def _write_examples(jobs: list[tuple[dict[str, Any], Any]], path: Path) -> None:
         return
     row, first = jobs[0]
     chosen = first["examples"]
+    names = first["names"][chosen]
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(
-        path,
-        names=first["names"][chosen],
-        labels=first["labels"][chosen].astype(int),
-        images=first["images"],
-        masks=first["masks"],
-        k_shot=row["k_shot"],
-        seed=row["seed"],
-        **{f"map:{row['model']}": arrays["maps"] for row, arrays in jobs},
-    )
+    with written_beside(path) as unfinished:
+        np.savez_compressed(
+            unfinished,
+            names=names,
+            labels=first["labels"][chosen].astype(int),
+            images=first["images"],
+            masks=first["masks"],
+            k_shot=row["k_shot"],
+            seed=row["seed"],
+            # a model that was tested on other images may show others
+            **{
+                f"map:{row['model']}": arrays["maps"]
+                for row, arrays in jobs
+                if np.array_equal(arrays["names"][arrays["examples"]], names)
+            },
+        )
+
+
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a table whole or not at all."""
+    with written_beside(path) as unfinished:
+        table.to_csv(unfinished, index=False)
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read all arrays of a file and close it: a benchmark has more jobs than a process may have open files."""
+    with np.load(path) as arrays:
+        return dict(arrays)
 
 
 @dataclass(frozen=True)
@@ -167,6 +193,24 @@ class Results:
         names = {int(seed): JobKey(data, model, k_shot, int(seed)).column for seed in jobs["seed"]}
         return {seed: name for seed, name in names.items() if data in self.scores and name in self.scores[data]}
 
+    def tested_images(self, data: str, model: str, k_shot: int) -> tuple[int, int]:
+        """Count the images that a model was tested on.
+
+        Args:
+            data (str): Data set.
+            model (str): Model.
+            k_shot (int): Size of the support set.
+
+        Returns:
+            tuple[int, int]: Fewest images with a score, over seeds, and images that any job of the data set was tested
+            on; equal where there are no scores.
+        """
+        columns = list(self.columns(data, model, k_shot).values())
+        if not columns:
+            return 0, 0
+        table = self.scores[data]
+        return int(table[columns].notna().sum().min()), len(table)
+
 
 def read_results(folder: Path) -> Results:
     """Read the folder of a benchmark.
@@ -197,7 +241,7 @@ def read_results(folder: Path) -> Results:
         note=note.read_text(encoding="utf-8").strip() if note.is_file() else "",
         scores={name: table for name, table in scores.items() if table["label"].nunique() == 2},
         examples={
-            name: dict(np.load(path)) for name in data_sets if (path := folder / "examples" / f"{name}.npz").is_file()
+            name: _read_arrays(path) for name in data_sets if (path := folder / "examples" / f"{name}.npz").is_file()
         },
     )
 

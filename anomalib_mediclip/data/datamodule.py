@@ -149,7 +149,7 @@ class FewShotDataModule(FixedSplitsDataModule):
         if self.support_set:
             return
         self.seed = used_seed(self.seed)
-        pool, test = self._read_samples()
+        pool, test = self.read_samples()
         support = [pool[index] for index in draw_support_set(len(pool), self.k_shot, self.seed)]
         task = TaskType.SEGMENTATION if any(sample.masks for sample in test) else TaskType.CLASSIFICATION
         self.train_data = MedicalDataset(to_dataframe(support, "train", task), cache=len(support) <= MAX_CACHED_IMAGES)
@@ -159,8 +159,15 @@ class FewShotDataModule(FixedSplitsDataModule):
         self._describe_support_set([sample.image for sample in support])
         warn_of_duplicates(self.support_set, [sample.image for sample in test])
 
-    def _read_samples(self) -> tuple[list[Sample], list[Sample]]:
-        """List the images, from the authors' lists if they are there."""
+    def read_samples(self) -> tuple[list[Sample], list[Sample]]:
+        """List the images, from the authors' lists if they are there.
+
+        Returns:
+            tuple[list[Sample], list[Sample]]: Training pool and test set.
+
+        Raises:
+            FileNotFoundError: If the folder or a part of it is missing.
+        """
         if not self.root.is_dir():
             msg = (
                 f"no folder {self.root} (absolute: {self.root.resolve()}): set data.root to the folder of {self.name}, "

@@ -4,6 +4,7 @@
 """``anomalib few_shot_benchmark``, as a user runs it: tiny models on the shipped sample set."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from filelock import FileLock
 from sklearn.metrics import roc_auc_score
 
 METRICS = ["image_auroc", "pixel_auroc", "aupro", "image_aupr", "trainable_parameters", "support_set_hash"]
@@ -164,15 +166,16 @@ def test_anomalibs_parallel_runner_gives_the_same_table(
 
 
 def test_broken_model_is_a_hole_in_the_report_and_the_others_finish(sample_data: Path, tmp_path: Path) -> None:
-    write_config(tmp_path, sample_data, {"SimpelNet": {"class_path": "SimpelNet"}, "MediCLIP": MEDICLIP}, seeds=[0])
+    broken = {**SIMPLENET, "init_args": {**SIMPLENET["init_args"], "layers": [9]}}
+    write_config(tmp_path, sample_data, {"SimpleNet": broken, "MediCLIP": MEDICLIP}, seeds=[0])
     result = run(tmp_path)
     assert result.returncode == 1
     assert "1 of 3 jobs failed" in result.stdout
     table = pd.read_csv(tmp_path / "out" / "results.csv").set_index("model")
-    assert "no AnomalibModule named 'SimpelNet'" in table.loc["SimpelNet", "error"]
+    assert "ValueError" in table.loc["SimpleNet", "error"]
     assert table.loc["MediCLIP", "image_auroc"] >= 0
     assert "failed" in (tmp_path / "out" / "report.md").read_text()
-    assert "no AnomalibModule named" in (tmp_path / "out" / "report.html").read_text()
+    assert "ValueError" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_wrong_configuration_ends_with_one_clear_line(sample_data: Path, tmp_path: Path) -> None:
@@ -181,3 +184,91 @@ def test_wrong_configuration_ends_with_one_clear_line(sample_data: Path, tmp_pat
     assert result.returncode != 0
     assert "models must be a mapping by name that is not empty" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_mistakes_are_listed_before_the_first_job(sample_data: Path, tmp_path: Path) -> None:
+    typo = {**MEDICLIP, "trainer": {"max_epoch": 1}}
+    write_config(tmp_path, sample_data, {"SimpelNet": {"class_path": "SimpelNet"}, "MediCLIP": typo}, k_shot=[4000])
+    result = run(tmp_path)
+    assert result.returncode == 1
+    printed = " ".join(result.stderr.split())
+    for problem in ("no AnomalibModule named 'SimpelNet'", "did you mean max_epochs?", "k_shot 4000 is more than"):
+        assert problem in printed
+    assert "Traceback" not in printed
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_results_of_other_images_are_not_taken_for_those_of_these(sample_data: Path, tmp_path: Path) -> None:
+    write_config(tmp_path, sample_data, {"SimpleNet": SIMPLENET}, seeds=[0])
+    root = tmp_path / "data" / "sample"
+    root.unlink()
+    shutil.copytree(sample_data, root)
+    images = sorted((root / "test" / "normal").glob("*.png"))
+    assert "2 jobs, 0 of them finished before" in run(tmp_path).stdout
+    first = pd.read_csv(tmp_path / "out" / "results.csv")["image_auroc"]
+    shutil.copy(sorted((root / "test" / "abnormal").glob("*.png"))[0], images[0])
+    assert "2 jobs, 0 of them finished before" in run(tmp_path).stdout
+    second = pd.read_csv(tmp_path / "out" / "results.csv")["image_auroc"]
+    assert (second < first).all()
+    shutil.copy(images[1], images[1].with_name("added.png"))
+    result = run(tmp_path)
+    assert "2 jobs, 0 of them finished before" in result.stdout
+    assert result.returncode == 0, result.stderr
+    assert len(pd.read_csv(tmp_path / "out" / "scores" / "sample.csv")) == 41
+    assert "2 jobs, 2 of them finished before" in run(tmp_path).stdout
+
+
+DOOMED = """
+import os, signal
+from anomalib_mediclip.models.simplenet.lightning_model import SimpleNet
+
+class Doomed(SimpleNet):
+    def training_step(self, *args, **kwargs):
+        if not os.path.exists("spared"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().training_step(*args, **kwargs)
+"""
+
+
+def test_a_job_that_is_killed_says_why_and_runs_again(sample_data: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    doomed = {**SIMPLENET, "class_path": "doomed.Doomed"}
+    write_config(tmp_path, sample_data, {"Doomed": doomed, "SimpleNet": SIMPLENET}, seeds=[0])
+    (tmp_path / "doomed.py").write_text(DOOMED)
+    result = run(tmp_path)
+    assert result.returncode == 1
+    assert "was killed, most likely because memory ran out" in result.stdout
+    assert "1 of 3 jobs failed" in result.stdout
+    (tmp_path / "spared").touch()
+    result = run(tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "3 jobs, 2 of them finished before" in result.stdout
+    aurocs = pd.read_csv(tmp_path / "out" / "results.csv").set_index("model")["image_auroc"]
+    assert aurocs["Doomed"] == aurocs["SimpleNet"]
+
+
+def test_a_second_process_is_refused(sample_data: Path, tmp_path: Path) -> None:
+    write_config(tmp_path, sample_data, {"MediCLIP": MEDICLIP}, seeds=[0])
+    (tmp_path / "out").mkdir()
+    with FileLock(tmp_path / "out" / ".lock"):
+        result = run(tmp_path)
+    assert result.returncode == 1
+    assert "Another process runs a benchmark in out. Wait until it has ended" in " ".join(result.stderr.split())
+    assert not (tmp_path / "out" / "jobs").exists()
+
+
+UNGUARDED = """
+import sys
+from anomalib_mediclip.benchmark import FewShotBenchmark
+sys.argv = ["benchmark", "--config", "benchmark.yaml", "--data_root", "data", "--output", "out"]
+FewShotBenchmark().run()
+"""
+
+
+def test_a_script_without_a_guard_is_told_so(sample_data: Path, tmp_path: Path) -> None:
+    write_config(tmp_path, sample_data, {"MediCLIP": MEDICLIP}, seeds=[0])
+    (tmp_path / "script.py").write_text(UNGUARDED)
+    result = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert result.returncode == 1
+    assert 'if __name__ == "__main__":' in result.stdout
+    assert "memory" not in result.stdout

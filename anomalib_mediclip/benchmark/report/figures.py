@@ -181,15 +181,19 @@ def _draw_models_over_k(axes: Axes, of_data: pd.DataFrame, results: Results) -> 
 
 def _draw_roc_curves(axes: Axes, data: str, table: pd.DataFrame, results: Results) -> None:
     """Draw a curve for every model, and that of the trivial baseline, with the AUROC in the legend."""
-    labels = table["label"].to_numpy()
     curves = {
         model: (list(results.columns(data, model, results.k_shots[-1]).values()), look.colour, look.line)
         for model, look in assign_looks(results.models).items()
     }
     curves[TRIVIAL] = ([TRIVIAL] if TRIVIAL in table else [], GREY, ":")
+    drawn = [column for columns, _, _ in curves.values() for column in columns]
+    common = table[drawn].notna().all(axis="columns")  # images that all were tested on
+    labels = table.loc[common, "label"].to_numpy()
+    if len(set(labels)) < 2:
+        return
     for name, (columns, colour, line) in curves.items():
         if columns:
-            scores = [table[column].to_numpy() for column in columns]
+            scores = [table.loc[common, column].to_numpy() for column in columns]
             percent = pd.Series([100 * roc_auc_score(labels, of_seed) for of_seed in scores])
             label = f"{name} {format_figure(percent.mean(), percent.std())}"
             axes.plot(*mean_roc(scores, labels), line, color=colour, label=label)

@@ -122,6 +122,7 @@ def _environment() -> Environment:
     environment.globals |= {
         "trivial": TRIVIAL,
         "partly_failed": tables.PARTLY_FAILED,
+        "partly_tested": tables.PARTLY_TESTED,
         "no_better": tables.NO_BETTER_THAN_TRIVIAL,
         "replicates": REPLICATES,
         "confidence": CONFIDENCE,

@@ -9,7 +9,7 @@ of its images were drawn (Efron and Tibshirani, An Introduction to the Bootstrap
 same draws, which ``scipy.stats.bootstrap`` cannot give: it draws anew for every comparison.
 """
 
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Any
 
 import numpy as np
@@ -36,20 +36,30 @@ def compare_models(results: Results) -> pd.DataFrame:
         and the bounds of its 95 % percentile interval in points, that is hundredths of AUROC.
     """
     rows = []
-    for data in results.scores:
-        sums = _resample(results.scores[data])
+    for data, table in results.scores.items():
+        sums = _resample(table[[name for name in table if table[name].notna().all()]])
         for k_shot in results.k_shots:
             columns = {model: results.columns(data, model, k_shot) for model in results.models}
             for model_a, model_b in combinations(results.models, 2):
                 seeds = sorted(columns[model_a].keys() & columns[model_b].keys())
-                if seeds:
-                    # sums of whole numbers, so that equal models differ by exactly 0
-                    differences: Any = sum(sums[columns[model_a][s]] - sums[columns[model_b][s]] for s in seeds)
-                    scale = 100 / (sums.attrs["pairs"] * len(seeds))
-                    rows.append(
-                        (data, k_shot, model_a, model_b, len(seeds), *_summarise(differences.to_numpy(), scale))
-                    )
+                pairs = [(columns[model_a][seed], columns[model_b][seed]) for seed in seeds]
+                of_pair = sums if set(chain(*pairs)) <= set(sums) else _resample_common(table, list(chain(*pairs)))
+                if pairs and of_pair is not None:
+                    rows.append((data, k_shot, model_a, model_b, len(seeds), *_compare(of_pair, pairs)))
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _compare(sums: pd.DataFrame, pairs: list[tuple[str, str]]) -> tuple[float, float, float, float]:
+    """Compare columns of two models, seed by seed."""
+    # sums of whole numbers, so that equal models differ by exactly 0
+    differences: Any = sum(sums[first] - sums[second] for first, second in pairs)
+    return _summarise(differences.to_numpy(), 100 / (sums.attrs["pairs"] * len(pairs)))
+
+
+def _resample_common(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame | None:
+    """Count half wins on the images that all of these columns have; None if they are of one class."""
+    common = table.loc[table[columns].notna().all(axis="columns"), ["image", "label", *columns]]
+    return _resample(common) if common["label"].nunique() == 2 else None
 
 
 def _half_wins(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from anomalib_mediclip.benchmark.results import METRICS, TRIVIAL, Results
 
 MINUS = "\N{MINUS SIGN}"
 PARTLY_FAILED = "†"
+PARTLY_TESTED = "§"
 NO_BETTER_THAN_TRIVIAL = "‡"
 NO_VALUE = "\N{EN DASH}"
 MEAN = "mean over data sets"
@@ -32,8 +33,8 @@ class Cell:
 
     Attributes:
         value (str): Mean and standard deviation in percent, ``failed``, or a dash.
-        mark (str): Mark of a footnote, or nothing.
-        note (str): What the mark stands for in this cell, or nothing.
+        mark (str): Marks of footnotes, or nothing.
+        note (str): What the marks stand for in this cell, or nothing.
         published (str): Published figure for the same thing, or nothing.
         difference (str): Ours minus the published mean, in points, or nothing.
         is_best (bool): Whether no model has more in this row.
@@ -84,7 +85,7 @@ class Table:
             mark (str): Mark.
         """
         return any(
-            cell.mark == mark for block in self.blocks for _, cells, trivial in block.rows for cell in (*cells, trivial)
+            mark in cell.mark for block in self.blocks for _, cells, trivial in block.rows for cell in (*cells, trivial)
         )
 
 
@@ -134,6 +135,7 @@ def build_table(results: Results, summary: pd.DataFrame) -> Table | None:
         of_data = both[both["data"] == data]
         for k_shot in results.k_shots:
             cells = of_data[(of_data["k_shot"] == k_shot).fillna(False)].set_index("model").reindex(results.models)
+            cells["tested"] = [_tested(results, str(data), model, k_shot) for model in results.models]
             if cells["mean"].notna().any() or (metric == "image_auroc" and cells["failed"].sum() > 0):
                 trivial = of_data[(of_data["model"] == TRIVIAL) & (of_data["k_shot"].isna() | (data == MEAN))]
                 rows.append((data, _lay_out(k_shot, cells, trivial)))
@@ -218,14 +220,20 @@ def _cell(row: pd.Series, *, is_best: bool) -> Cell:
     """Return the cell of a model."""
     if pd.isna(row["mean"]):
         return Cell("failed" if row["failed"] > 0 else NO_VALUE, **_published(row))
-    incomplete = row["failed"] > 0
+    seeds = f"{row['seeds']:.0f} of {row['seeds'] + row['failed']:.0f} seeds" if row["failed"] > 0 else ""
     return Cell(
         value=format_figure(row["mean"], row["std"]),
-        mark=PARTLY_FAILED if incomplete else "",
-        note=f"{row['seeds']:.0f} of {row['seeds'] + row['failed']:.0f} seeds" if incomplete else "",
+        mark=(PARTLY_FAILED if seeds else "") + (PARTLY_TESTED if row["tested"] else ""),
+        note=", ".join(part for part in (seeds, row["tested"]) if part),
         is_best=is_best,
         **_published(row),
     )
+
+
+def _tested(results: Results, data: str, model: str, k_shot: int) -> str:
+    """Say on how many images a model was tested, if others were tested on more."""
+    tested, images = results.tested_images(data, model, k_shot)
+    return f"{tested} of {images} images" if tested < images else ""
 
 
 def _published(row: pd.Series) -> dict[str, Any]:

@@ -93,3 +93,18 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     for changes in ({"models": {"A": "no/such.yaml"}}, {"published": ["no/such.yaml"]}):
         with pytest.raises(FileNotFoundError, match=r"no/such\.yaml"):
             read_configuration(write(tmp_path / "a.yaml", **changes))
+
+
+def test_broken_files_are_named_with_the_line(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("few_shot_benchmark:\n  seeds: [0]\n  k_shot: [4\n  data: {}\n")
+    with pytest.raises(ValueError, match=r"broken\.yaml, line 4: this is no YAML"):
+        read_configuration(broken)
+    with pytest.raises(ValueError, match=r"broken\.yaml, line 4: this is no YAML"):
+        read_configuration(write(tmp_path / "a.yaml", models={"A": "broken.yaml"}))
+
+
+def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data.yaml").write_text("data: {}")
+    with pytest.raises(ValueError, match=r"model 'A' names data\.yaml, which has no section model"):
+        read_configuration(write(tmp_path / "a.yaml", models={"A": "data.yaml"}))

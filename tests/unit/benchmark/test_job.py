@@ -83,3 +83,40 @@ def test_any_change_of_the_configuration_makes_another_job(job: FewShotJob) -> N
 
 def test_results_are_put_in_order() -> None:
     assert FewShotJob.collect([(2, Path("c")), (0, Path("a")), (1, Path("b"))]) == [Path("a"), Path("b"), Path("c")]
+
+
+def test_a_damaged_record_or_one_without_scores_counts_as_not_finished(job: FewShotJob) -> None:
+    job.record.parent.mkdir(parents=True)
+    scores = job.record.with_suffix(".npz")
+    scores.write_bytes(b"")
+    job.record.write_text('{"error": null')
+    assert not job.is_finished
+    job.record.write_text('{"error": null}')
+    assert job.is_finished
+    scores.unlink()
+    assert not job.is_finished
+
+
+def test_other_data_make_another_job(job: FewShotJob) -> None:
+    assert replace(job, data_hash="a").record != replace(job, data_hash="b").record
+
+
+def test_a_full_disk_leaves_no_record(job: FewShotJob, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    import errno
+
+    from anomalib_mediclip import atomic
+
+    def write(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(atomic.Path, "write_bytes", write)
+    broken = replace(job, model={"class_path": "SimpelNet"})
+    broken.run()
+    assert not list(job.folder.rglob("*.json"))
+    assert "could not be written (No space left on device)" in capsys.readouterr().out
+    FewShotJob.save([broken.record])
+
+
+def test_a_value_that_is_no_number_is_null(job: FewShotJob) -> None:
+    job._write({"image_auroc": float("nan"), "error": None})
+    assert json.loads(job.record.read_text(), parse_constant=pytest.fail)["image_auroc"] is None

@@ -96,3 +96,14 @@ def test_saves_the_very_scores_and_the_same_examples_for_every_model(sample_data
 def test_without_examples_no_picture_is_kept(tmp_path: Path) -> None:
     filled(batch(0, [0, 1], None)).save(tmp_path / "a.npz", Path("set"), with_examples=False)
     assert set(np.load(tmp_path / "a.npz").files) == {"names", "labels", "scores"}
+
+
+def test_models_without_maps_have_figures_of_images(tmp_path: Path) -> None:
+    with_maps = batch(0, [0, 1, 1, 0], outlines(False, True, True, False))
+    without = batch(0, [0, 1, 1, 0], outlines(False, True, True, False))
+    without.anomaly_map = None
+    figures = filled(without).metrics()
+    assert figures == {name: filled(with_maps).metrics()[name] for name in ("image_auroc", "image_aupr")}
+    filled(without).save(tmp_path / "scores.npz", Path("set"), with_examples=True)
+    with np.load(tmp_path / "scores.npz") as arrays:
+        assert sorted(arrays) == ["labels", "names", "scores"]

@@ -3,13 +3,19 @@
 
 """Reading: what is refused, and with which words."""
 
+import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
-from anomalib_mediclip.benchmark.results import COLUMNS, TRIVIAL, JobKey, read_published, read_results
+from anomalib_mediclip.benchmark.report import write_report
+from anomalib_mediclip.benchmark.results import COLUMNS, TRIVIAL, JobKey, read_published, read_results, write_results
 
 
 def test_folder_without_results(tmp_path: Path) -> None:
@@ -67,3 +73,58 @@ def test_job_keys_of_a_table_name_its_columns(benchmark) -> None:
     for row in finished.itertuples():
         if row.data in results.scores:
             assert JobKey.of_row(row).column in results.scores[row.data]
+
+
+def write_jobs(folder: Path, tested: dict[str, list[int]]) -> list[Path]:
+    """Write the records of jobs that were tested on some of 20 images each."""
+    (folder / "jobs").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    records = []
+    for model, images in tested.items():
+        labels = np.array([image % 2 for image in images])
+        scores = generator.normal(size=len(images)).astype(np.float32) + labels
+        row = {"data": "mine", "k_shot": 4, "seed": 0, "model": model, "error": None, "title": f"{model} k4 seed0"}
+        row |= {"image_auroc": roc_auc_score(labels, scores), "device": "cpu", "versions": "", "epochs": 1}
+        record = folder / "jobs" / f"{model}.json"
+        record.write_text(json.dumps(row))
+        names = np.array([f"{image}.png" for image in images])
+        np.savez(record.with_suffix(".npz"), names=names, labels=labels, scores=scores)
+        records.append(record)
+    return records
+
+
+def test_jobs_that_were_tested_on_other_images_are_reported_and_marked(tmp_path: Path) -> None:
+    tested = {"A": [*range(20)], "B": [*range(20)], "C": [*range(1, 16)]}
+    write_results(write_jobs(tmp_path, tested), tmp_path)
+    table = pd.read_csv(tmp_path / "scores" / "mine.csv")
+    assert table["image"].tolist() == [f"{image}.png" for image in range(20)]
+    assert table["C k4 seed0"].notna().sum() == 15
+    write_report(tmp_path)
+    page = (tmp_path / "report.md").read_text()
+    assert "§ 15 of 20 images" in page
+    assert "C k4 seed0 was tested on 15 of 20 images" in page
+    compared = pd.read_csv(tmp_path / "significance.csv").set_index(["model_a", "model_b"])["difference"]
+    common = table[table["C k4 seed0"].notna()]
+    aurocs = {name: 100 * roc_auc_score(common["label"], common[f"{name} k4 seed0"]) for name in "ABC"}
+    assert compared["A", "C"] == pytest.approx(aurocs["A"] - aurocs["C"], abs=1e-4)
+    whole = {name: 100 * roc_auc_score(table["label"], table[f"{name} k4 seed0"]) for name in "AB"}
+    assert compared["A", "B"] == pytest.approx(whole["A"] - whole["B"], abs=1e-4)
+
+
+FEW_FILES = """
+import resource, sys
+from pathlib import Path
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+from anomalib_mediclip.benchmark.results import read_results, write_results
+folder = Path(sys.argv[1])
+write_results(sorted((folder / "jobs").glob("*.json")), folder)
+print(len(read_results(folder).rows))
+"""
+
+
+@pytest.mark.slow
+def test_four_hundred_jobs_under_a_limit_of_256_open_files(tmp_path: Path) -> None:
+    write_jobs(tmp_path, {f"model{number:03}": [*range(20)] for number in range(400)})
+    command = [sys.executable, "-c", FEW_FILES, str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.stdout.strip() == "400", result.stderr[-2000:]
