@@ -18,6 +18,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Transform
 
+from anomalib_mediclip.atomic import write_whole
 from anomalib_mediclip.data.authors_lists import has_release, read_release
 from anomalib_mediclip.data.dataset import MedicalDataset
 from anomalib_mediclip.data.duplicates import warn_of_duplicates
@@ -219,7 +220,7 @@ class FewShotDataModule(FixedSplitsDataModule):
         )
         paths = [Path(os.path.relpath(image, self.root)).as_posix() for image in self.support_set]
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "support_set.txt").write_text(header + "\n".join(paths) + "\n", encoding="utf-8")
+        write_whole(folder / "support_set.txt", header + "\n".join(paths) + "\n")
 
     def train_dataloader(self) -> DataLoader:
         """Return the loader of the support set, in an order that depends on the seed and the epoch only."""

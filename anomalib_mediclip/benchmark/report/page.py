@@ -12,6 +12,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from anomalib_mediclip.atomic import write_whole
 from anomalib_mediclip.benchmark.report import figures, tables
 from anomalib_mediclip.benchmark.report.contradictions import find_contradictions
 from anomalib_mediclip.benchmark.report.heat_maps import PERCENTILES, colour_scale, draw_grid
@@ -66,7 +67,7 @@ def write_report(
     }
     for name in ("report.md", "report.html"):
         text = _environment().get_template(f"{name}.jinja").render(content)
-        (output / name).write_text(text, encoding="utf-8", newline="\n")
+        write_whole(output / name, text)
     return output / "report.html"
 
 

@@ -36,9 +36,9 @@ class Calibrator(Callback):
         self._validated = ""
 
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Calibrate a checkpoint that is not, and switch validation off if nobody reads its metrics."""
-        if trainer.ckpt_path and not pl_module.is_calibrated:
-            _validate(trainer)  # if it is finished, nothing is trained, and none of the hooks below is called
+        """Calibrate a finished run that is not, and switch validation off if nobody reads its metrics."""
+        if trainer.ckpt_path and not pl_module.is_calibrated and _is_finished(trainer, pl_module.training_record):
+            _validate(trainer)  # nothing will be trained, and none of the hooks below is called
         if not _is_followed(trainer, pl_module):
             self._limit, trainer.limit_val_batches = trainer.limit_val_batches, 0
 
@@ -87,6 +87,13 @@ def _is_followed(trainer: Trainer, pl_module: Any) -> bool:
         or trainer.check_val_every_n_epoch != 1
         or trainer.val_check_interval != 1
     )
+
+
+def _is_finished(trainer: Trainer, record: dict[str, Any]) -> bool:
+    """Tell whether a checkpoint has as many epochs or steps as the trainer is to do; yes if it does not say."""
+    limits = {"epochs": trainer.max_epochs, "steps": trainer.max_steps}
+    done = [record.get(name, limit) >= limit for name, limit in limits.items() if limit not in (None, -1)]
+    return any(done)
 
 
 def _validate(trainer: Trainer) -> None:

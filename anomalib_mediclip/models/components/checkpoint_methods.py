@@ -171,7 +171,9 @@ class CheckpointMethods(CheckpointHooks):
             TypeError: If the model has no such argument.
         """
         check_arguments(cls, kwargs, inspect.signature(super().load_from_checkpoint).parameters)
-        check_model(read_checkpoint(checkpoint_path, cls.checkpoint_safe_globals()), cls.__name__)
+        if "://" not in str(checkpoint_path):  # Lightning also downloads
+            only = kwargs.get("weights_only", True)
+            check_model(read_checkpoint(checkpoint_path, cls.checkpoint_safe_globals(), "cpu", only), cls.__name__)
         model: Any = super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
         model.add_test_record(checkpoint_path)
         return model

@@ -58,11 +58,15 @@ class TestRecorder(Callback):
             return
         model: Any = pl_module
         test = _describe_test(trainer, model)
-        difference = _difference(read_checkpoint(written, model.checkpoint_safe_globals()), test, trainer, model)
+        try:
+            difference = _difference(read_checkpoint(written, model.checkpoint_safe_globals()), test, trainer, model)
+            if not difference:
+                write_test_record(written, test)
+        except (OSError, ValueError) as error:  # the metrics must still be shown
+            difference = str(error)
         if difference:
-            logger.info("The test is not recorded beside %s: %s.", written, difference)
+            logger.info("The test is not recorded beside %s: %s.", written, difference.rstrip("."))
             return
-        write_test_record(written, test)
         model.training_record = {**model.training_record, "test": test}
 
 

@@ -229,3 +229,19 @@ def test_labels_of_distances_do_not_depend_on_whether_they_are_calibrated(sensit
     assert torch.equal(shown.pred_mask, raw.pred_mask)
     assert torch.equal(raw.pred_score, batch.pred_score)
     assert 0 < raw.pred_label.float().mean() < 1
+
+
+@pytest.mark.parametrize("value", [5, -1, 1.01])
+@pytest.mark.parametrize("name", ["image_sensitivity", "pixel_sensitivity"])
+def test_sensitivities_outside_their_range_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"{name}={value}: it must be in \[0, 1\]"):
+        CalibrationPostProcessor(**{name: value})
+
+
+def test_options_that_are_given_hold_over_those_of_a_checkpoint() -> None:
+    config = CalibrationPostProcessor(image_sensitivity=0.7, pixel_sensitivity=0.6).checkpoint_config()
+    processor = CalibrationPostProcessor(image_sensitivity=0.9, enable_threshold_matching=False)
+    processor.load_checkpoint_config(config)
+    assert (processor.image_sensitivity, processor.pixel_sensitivity) == (0.9, 0.6)
+    assert processor.enable_threshold_matching is False
+    assert processor.enable_normalization is True
