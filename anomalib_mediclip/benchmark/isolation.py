@@ -45,9 +45,10 @@ def run_isolated(function: Callable[..., Result], *arguments: Any, log: Path) ->
     with contextlib.suppress(EOFError, OSError), receiver:
         with sender:
             process.start()
-        messages += [receiver.recv(), receiver.recv()]
+        messages.append(receiver.recv())
+        messages.append(receiver.recv())
     if len(messages) < 2:
-        raise RuntimeError(_cause_of_death(process, log))
+        raise RuntimeError(_cause_of_death(process, log, has_begun=bool(messages)))
     process.join()
     error, result = messages[1]
     if error is not None:
@@ -55,8 +56,8 @@ def run_isolated(function: Callable[..., Result], *arguments: Any, log: Path) ->
     return result
 
 
-def _cause_of_death(process: Any, log: Path) -> str:
-    """Say in one sentence why a process gave no result."""
+def _cause_of_death(process: Any, log: Path, has_begun: bool) -> str:
+    """Say why a process gave no result."""
     if process.pid is not None:
         process.join()
     code: int | None = process.exitcode if process.pid is not None else None
@@ -66,7 +67,7 @@ def _cause_of_death(process: Any, log: Path) -> str:
         )
     if code is not None and code < 0:
         return f"the process of this job was ended by the signal {signal.Signals(-code).name}; see {log}"
-    if code:
+    if code and has_begun:
         return f"the process of this job ended with status {code}; see {log}"
     return (
         "the process of this job could not start. A script that runs the benchmark must do so under "

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from anomalib_mediclip.benchmark.checks import find_problems
-from anomalib_mediclip.benchmark.configuration import BenchmarkConfiguration
+from anomalib_mediclip.benchmark.configuration import BenchmarkConfiguration, read_configuration
+from tests.conftest import REPOSITORY
 
 MODEL = {"class_path": "MediCLIP", "init_args": {"layers": [3]}, "trainer": {"max_epochs": 3}}
 
@@ -64,3 +65,12 @@ def test_data_sets(sample_data: Path, tmp_path: Path) -> None:
 def test_all_are_listed_at_once(sample_data: Path) -> None:
     model = {"class_path": "MediCLOP", "trainer": {"max_epoch": 3}}
     assert len(problems(sample_data, model, k_shot=4000)) == 3
+
+
+SHIPPED = sorted((REPOSITORY / "configs" / "benchmark").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_models_of_the_shipped_configurations_have_none(path: Path) -> None:
+    found = find_problems(read_configuration(path))
+    assert [problem for problem in found if problem.startswith("models.")] == []
