@@ -5,7 +5,7 @@
 
     python performance/lite_training.py --root Dataset_BUSI_with_GT --epochs 200
 
-Times are wall-clock seconds of ``Trainer.fit`` alone, validation of the last epoch included. Head is prompts, adapters,
+Times are wall-clock seconds of ``Trainer.fit`` alone, validation at the end included. Head is prompts, adapters,
 maps, loss, backward pass and optimiser.
 """
 

@@ -110,8 +110,12 @@ class FewShotBenchmark(RunnerPipeline):
             listed = "\n".join(f"- {problem}" for problem in problems)
             msg = f"{args.config}: nothing was run, because some jobs would fail:\n{listed}"
             raise SystemExit(msg)
-        with _only_process(configuration.output):
-            self._run_jobs(configuration)
+        try:
+            with _only_process(configuration.output):
+                self._run_jobs(configuration)
+        except OSError as error:  # such as a full disk
+            msg = f"{error} Finished jobs are kept: remove the cause and run again."
+            raise SystemExit(msg) from error
 
     def _run_jobs(self, configuration: BenchmarkConfiguration) -> None:
         """Run the jobs that are not finished yet, and write the report."""

@@ -18,13 +18,17 @@ from anomalib_mediclip.host.post_processor import forget_thresholds
 # names of the callbacks that Lightning, anomalib and this plugin add to every run, and of some that read nothing
 READ_NO_METRICS = {
     "DeviceStatsMonitor",
+    "GradientAccumulationScheduler",
     "LearningRateMonitor",
     "MaxStepsProgressCallback",
     "ModelSummary",
     "PeriodicCheckpoint",
     "ProgressBar",
     "SaveConfigCallback",
+    "StochasticWeightAveraging",
+    "Timer",
     "TimerCallback",
+    "WeightAveraging",
 }
 
 
