@@ -124,7 +124,7 @@ class FewShotModule(CheckpointMethods, ExportMethods, AnomalibModule):
         """Follow a global seed that was set after the model was made, if the model was given none."""
         super().setup(stage)
         seed = used_seed(self.hparams.get("seed"))
-        if stage == TrainerFn.FITTING and seed != self.used_seed:
+        if stage == TrainerFn.FITTING and "seed" in self.hparams and seed != self.used_seed:
             if self.has_initial_weights:
                 self.begin_as(type(self)(**{**self.hparams, "seed": seed}))
             self.used_seed = seed
