@@ -72,9 +72,9 @@ def test_a_state_without_the_encoder_is_loaded(official, sample_data, tmp_path) 
 
 def test_a_checkpoint_is_loaded_without_post_processor_and_with_another(official, sample_data, tmp_path) -> None:
     engine(tmp_path, 1).fit(tiny_model(official), datamodule=sample_datamodule(sample_data))
-    raw = MediCLIP.load_from_checkpoint(checkpoint_of(tmp_path), post_processor=False).eval()
+    raw = MediCLIP.load_from_checkpoint(checkpoint_of(tmp_path), map_location="cpu", post_processor=False).eval()
     own = CalibrationPostProcessor(image_sensitivity=0.9)
-    mine = MediCLIP.load_from_checkpoint(checkpoint_of(tmp_path), post_processor=own).eval()
+    mine = MediCLIP.load_from_checkpoint(checkpoint_of(tmp_path), map_location="cpu", post_processor=own).eval()
     images = torch.rand(4, 3, 84, 84)
     calibrated = mine.post_processor.normalize(raw(images).pred_score, mine.post_processor.image_threshold)
     assert torch.equal(mine(images).pred_score, calibrated)
