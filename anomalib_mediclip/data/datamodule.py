@@ -95,6 +95,7 @@ class FewShotDataModule(FixedSplitsDataModule):
         self.support_set: list[Path] = []
         self.support_set_hash = ""
         self._pool_size = 0
+        self._test_set_hash = ""
         self._chooses_workers = num_workers is None
 
     @abstractmethod
@@ -117,10 +118,11 @@ class FewShotDataModule(FixedSplitsDataModule):
             self._warn_of_unknown_lesions(getattr(model, "evaluator", None))
 
     def describe(self) -> dict[str, str | int]:
-        """Describe the training data, in plain data, for the record of a training.
+        """Describe the data, in plain data, for the records of a training and of its test.
 
         Returns:
-            dict[str, str | int]: ``data_set``, ``k_shot``, ``seed``, ``pool_size`` and ``support_set_hash``.
+            dict[str, str | int]: ``data_set``, ``k_shot``, ``seed``, ``pool_size``, ``support_set_hash``, and
+            ``test_set_hash``, over names and sizes of the test images and their masks.
         """
         return {
             "data_set": self.name,
@@ -128,6 +130,7 @@ class FewShotDataModule(FixedSplitsDataModule):
             "seed": used_seed(self.seed),
             "pool_size": self._pool_size,
             "support_set_hash": self.support_set_hash,
+            "test_set_hash": self._test_set_hash,
         }
 
     def state_dict(self) -> dict[str, str]:
@@ -157,8 +160,16 @@ class FewShotDataModule(FixedSplitsDataModule):
         self.val_data = SyntheticValidationDataset(self.train_data, seed=self.seed)
         self.test_data = MedicalDataset(to_dataframe(test, "test", task))
         self._pool_size = len(pool)
+        self._test_set_hash = self._hash_names(test)
         self._describe_support_set([sample.image for sample in support])
         warn_of_duplicates(self.support_set, [sample.image for sample in test])
+
+    def _hash_names(self, samples: Sequence[Sample]) -> str:
+        """Hash names and sizes of images and masks."""
+        digest = hashlib.sha256()
+        for path in (path for sample in samples for path in (sample.image, *sample.masks)):
+            digest.update(f"{Path(os.path.relpath(path, self.root)).as_posix()}\0{path.stat().st_size}\0".encode())
+        return digest.hexdigest()
 
     def read_samples(self) -> tuple[list[Sample], list[Sample]]:
         """List the images, from the authors' lists if they are there.

@@ -43,7 +43,7 @@ def test_a_test_of_other_images_or_of_a_part_of_them_is_not_recorded(official, s
     run.train(model, datamodule=sample_datamodule(sample_data))
     before = record_of(run)
     with caplog.at_level(logging.INFO):
-        run.test(model, datamodule=MedicalFolder(sample_data, k_shot=4, normal_test_dir="train/normal"))
+        run.test(model, datamodule=sample_datamodule(sample_data, normal_test_dir="train/normal"))
     assert record_of(run) == before
     assert "tested on other data than" in caplog.text
     run.trainer.limit_test_batches = 1

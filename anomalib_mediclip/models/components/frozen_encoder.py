@@ -283,6 +283,6 @@ class FrozenEncoderModule(FewShotModule):
         if trained.get("support_set_hash") not in (None, given):
             logger.warning(
                 "--data has another support set than the training had (%s): give data.root, k_shot and seed as then",
-                {key: value for key, value in trained.items() if key != "support_set_hash"},
+                {key: value for key, value in trained.items() if not key.endswith("_hash")},
             )
         return support_images(datamodule.train_data, transform_of(self.pre_processor))
