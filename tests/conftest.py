@@ -4,6 +4,7 @@
 """Fixtures shared by all tests."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,14 @@ def real_data_folder() -> Path | None:
     if folder and not Path(folder).is_dir():
         pytest.fail(f"MEDICLIP_TEST_DATA={folder} is not a folder")
     return Path(folder) if folder else None
+
+
+@pytest.fixture(autouse=True)
+def no_global_seed() -> Iterator[None]:
+    """Forget the global seed, which ``seed_everything`` leaves in the environment, before and after each test."""
+    os.environ.pop("PL_GLOBAL_SEED", None)
+    yield
+    os.environ.pop("PL_GLOBAL_SEED", None)
 
 
 @pytest.fixture(scope="session")

@@ -19,11 +19,6 @@ from tests.integration.test_training import assert_same, checkpoint_of, engine, 
 LITE = {"encoder": "timm/resnet18", "weights": None, "layers": [2, 3]}
 
 
-@pytest.fixture(autouse=True)
-def no_global_seed(monkeypatch) -> None:
-    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
-
-
 def trained(official, root: Path, folder: Path, **seeds: int | None) -> MediCLIP:
     model = tiny_model(official, **({"seed": seeds["model"]} if "model" in seeds else {}))
     data = sample_datamodule(root, **({"seed": seeds["data"]} if "data" in seeds else {}))
