@@ -8,7 +8,6 @@ from typing import Any
 
 from anomalib_mediclip.data.datamodule import FewShotDataModule
 from anomalib_mediclip.data.samples import Sample
-from anomalib_mediclip.io import find_images
 
 POOL_SIZE = 32
 NORMAL_TEST_SIZE = 65
@@ -37,6 +36,6 @@ class BrainMRI(FewShotDataModule):
             FileNotFoundError: If a folder is missing.
         """
         folder = self._find_layout(("yes", "no"), nested="brain_tumor_dataset")
-        normal = [Sample(image) for image in find_images(folder / "no")]
-        tumours = [Sample(image, is_abnormal=True) for image in find_images(folder / "yes")]
+        normal = [Sample(image) for image in self.find_images(folder / "no")]
+        tumours = [Sample(image, is_abnormal=True) for image in self.find_images(folder / "yes")]
         return normal[:POOL_SIZE], [*normal[POOL_SIZE : POOL_SIZE + NORMAL_TEST_SIZE], *tumours]

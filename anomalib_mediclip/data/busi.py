@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from anomalib_mediclip.data.datamodule import FewShotDataModule
-from anomalib_mediclip.data.samples import Sample, pair_masks
-from anomalib_mediclip.io import find_images
+from anomalib_mediclip.data.masks import pair_masks
+from anomalib_mediclip.data.samples import Sample
 
 POOL_SIZE = 32
 
@@ -41,17 +41,16 @@ class BUSI(FewShotDataModule):
             ValueError: If a mask fits no image or several.
         """
         folder = self._find_layout(("benign", "malignant", "normal"), nested="Dataset_BUSI_with_GT")
-        normal = [Sample(image) for image in find_images(folder / "normal") if not _is_mask(image)]
-        tumours = [*_read_tumours(folder / "benign"), *_read_tumours(folder / "malignant")]
+        normal = [Sample(image) for image in self.find_images(folder / "normal") if not _is_mask(image)]
+        tumours = [*self._read_tumours(folder / "benign"), *self._read_tumours(folder / "malignant")]
         return normal[:POOL_SIZE], [*normal[POOL_SIZE:], *tumours]
 
-
-def _read_tumours(folder: Path) -> list[Sample]:
-    """List the images of a folder with the masks beside them."""
-    files = find_images(folder)
-    images = [path for path in files if not _is_mask(path)]
-    pairs = pair_masks(images, [path for path in files if _is_mask(path)], folder, folder)
-    return [Sample(image, True, pairs.get(image, ())) for image in images]
+    def _read_tumours(self, folder: Path) -> list[Sample]:
+        """List the images of a folder with the masks beside them."""
+        files = self.find_images(folder)
+        images = [path for path in files if not _is_mask(path)]
+        pairs = pair_masks(images, [path for path in files if _is_mask(path)], folder, folder)
+        return [Sample(image, True, pairs.get(image, ())) for image in images]
 
 
 def _is_mask(path: Path) -> bool:

@@ -7,9 +7,10 @@ import hashlib
 import logging
 import os
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from anomalib import TaskType
 from anomalib.data import AnomalibDataset
@@ -20,12 +21,14 @@ from torchvision.transforms.v2 import Transform
 
 from anomalib_mediclip.atomic import write_whole
 from anomalib_mediclip.data.authors_lists import has_release, read_release
+from anomalib_mediclip.data.checks import usable
 from anomalib_mediclip.data.dataset import MedicalDataset
 from anomalib_mediclip.data.duplicates import warn_of_duplicates
 from anomalib_mediclip.data.samples import LISTED_IN_ERRORS, Sample, to_dataframe
 from anomalib_mediclip.data.support_set import SupportSampler, draw_support_set
 from anomalib_mediclip.data.synthetic_validation import SyntheticValidationDataset
 from anomalib_mediclip.host.datamodule import FixedSplitsDataModule
+from anomalib_mediclip.io import describe_skipped, search
 from anomalib_mediclip.seeds import used_seed
 
 logger = logging.getLogger(__name__)
@@ -55,6 +58,9 @@ class FewShotDataModule(FixedSplitsDataModule):
         val_augmentations (Transform | None): Augmentations of the validation images, before anomalies are painted.
         test_augmentations (Transform | None): Augmentations of the test images.
         augmentations (Transform | None): Augmentations where no more specific ones are given.
+        on_error (Literal["stop", "skip"]): What to do if an image of the support set or of the test set, or a mask,
+            cannot be used. They are checked before the training. ``"skip"`` leaves them out and lists them; the test
+            set is then decoded for that.
 
     Attributes:
         support_set (list[Path]): Images drawn for training, in the order of the pool; known after ``setup``.
@@ -76,6 +82,7 @@ class FewShotDataModule(FixedSplitsDataModule):
         val_augmentations: Transform | None = None,
         test_augmentations: Transform | None = None,
         augmentations: Transform | None = None,
+        on_error: Literal["stop", "skip"] = "stop",
     ) -> None:
         used_seed(seed)  # refuses a wrong one at once
         super().__init__(
@@ -94,6 +101,8 @@ class FewShotDataModule(FixedSplitsDataModule):
         self.k_shot = k_shot
         self.support_set: list[Path] = []
         self.support_set_hash = ""
+        self.on_error = on_error
+        self._skipped = Counter[str]()
         self._pool_size = 0
         self._test_set_hash = ""
         self._chooses_workers = num_workers is None
@@ -109,6 +118,9 @@ class FewShotDataModule(FixedSplitsDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Make the three sets; when a training starts, write the names of the support set beside its results."""
         super().setup(stage)
+        if stage in {TrainerFn.TESTING, TrainerFn.PREDICTING} and not self.can_test:
+            msg = f"{self.name} has no anomalous test images, so there is nothing to {stage}: {self.expected_layout}"
+            raise ValueError(msg)
         if self.trainer is None or not self.trainer.is_global_zero:
             return
         if stage == TrainerFn.FITTING:
@@ -154,15 +166,64 @@ class FewShotDataModule(FixedSplitsDataModule):
             return
         self.seed = used_seed(self.seed)
         pool, test = self.read_samples()
-        support = [pool[index] for index in draw_support_set(len(pool), self.k_shot, self.seed)]
+        skip = self.on_error == "skip"
+        drawn = [pool[index] for index in draw_support_set(len(pool), self.k_shot, self.seed)]
+        support = usable(drawn, "images of the support set", skip, decode=True)
+        test = usable(test if any(sample.is_abnormal for sample in test) else [], "test images", skip, decode=skip)
+        if not support:
+            msg = f"no image of the support set of {self.name} can be read"
+            raise ValueError(msg)
         task = TaskType.SEGMENTATION if any(sample.masks for sample in test) else TaskType.CLASSIFICATION
         self.train_data = MedicalDataset(to_dataframe(support, "train", task), cache=len(support) <= MAX_CACHED_IMAGES)
         self.val_data = SyntheticValidationDataset(self.train_data, seed=self.seed)
         self.test_data = MedicalDataset(to_dataframe(test, "test", task))
         self._pool_size = len(pool)
         self._test_set_hash = self._hash_names(test)
+        self._describe_content(test)
         self._describe_support_set([sample.image for sample in support])
         warn_of_duplicates(self.support_set, [sample.image for sample in test])
+
+    @property
+    def can_test(self) -> bool:
+        """Whether there are anomalous test images; known after ``setup``."""
+        return len(self.test_data) > 0
+
+    def find_images(self, folder: Path) -> list[Path]:
+        """List the images of a folder, and count the other files.
+
+        Args:
+            folder (Path): Folder to search.
+
+        Returns:
+            list[Path]: Images in natural order; never empty.
+
+        Raises:
+            FileNotFoundError: If the folder does not exist.
+            ValueError: If it holds no image.
+        """
+        found = search(folder)
+        self._skipped += found.skipped
+        return found.images
+
+    def _describe_content(self, test: Sequence[Sample]) -> None:
+        """Log what was found, and what was not used."""
+        abnormal = [sample for sample in test if sample.is_abnormal]
+        masked = sum(bool(sample.masks) for sample in abnormal)
+        logger.info(
+            "%s: support pool %d; test %d normal, %d anomalous, %d with masks%s",
+            self.name,
+            self._pool_size,
+            len(test) - len(abnormal),
+            len(abnormal),
+            masked,
+            f"; skipped {describe_skipped(self._skipped)}" if self._skipped else "",
+        )
+        if not test:
+            logger.warning(
+                "%s has no anomalous test images: the model is trained, its thresholds come from synthetic anomalies, "
+                "and nothing is tested.",
+                self.name,
+            )
 
     def _hash_names(self, samples: Sequence[Sample]) -> str:
         """Hash names and sizes of images and masks."""

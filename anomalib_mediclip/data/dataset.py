@@ -83,7 +83,7 @@ class MedicalDataset(AnomalibDataset):
         image, gt_mask = Image(read_image(row.image_path)), None
         if self.task == TaskType.SEGMENTATION:
             size = (image.shape[-2], image.shape[-1])
-            gt_mask = Mask(read_mask(mask_paths, size) if mask_paths else torch.zeros(size))
+            gt_mask = Mask(read_mask(mask_paths, size, row.image_path) if mask_paths else torch.zeros(size))
         if self.augmentations:
             augmented = self.augmentations(image) if gt_mask is None else self.augmentations(image, gt_mask)
             image, gt_mask = (augmented, None) if gt_mask is None else augmented

@@ -3,16 +3,28 @@
 
 """Medical input and output."""
 
-from anomalib_mediclip.io.files import IMAGE_EXTENSIONS, find_images, natural_key, relative_names
-from anomalib_mediclip.io.image import has_transparency, is_deep, read_image, read_mask
+from anomalib_mediclip.io.decoding import read_header
+from anomalib_mediclip.io.errors import ImageFileError
+from anomalib_mediclip.io.files import (
+    IMAGE_EXTENSIONS,
+    describe_skipped,
+    find_images,
+    natural_key,
+    relative_names,
+    search,
+)
+from anomalib_mediclip.io.image import read_image
+from anomalib_mediclip.io.mask import read_mask
 
 __all__ = [
     "IMAGE_EXTENSIONS",
+    "ImageFileError",
+    "describe_skipped",
     "find_images",
-    "has_transparency",
-    "is_deep",
     "natural_key",
+    "read_header",
     "read_image",
     "read_mask",
     "relative_names",
+    "search",
 ]

@@ -6,10 +6,38 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-IMAGE_EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGE_EXTENSIONS = (
+    *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"),
+    *(".tif", ".tiff", ".webp"),
+)
+
+# Folders and files that file servers and operating systems add, beside hidden ones; in lower case.
+_SYSTEM_NAMES = (
+    "@eadir",
+    "__macosx",
+    "$recycle.bin",
+    "#recycle",
+    "#snapshot",
+    "lost+found",
+    "thumbs.db",
+    "desktop.ini",
+)
+
+
+class Found(NamedTuple):
+    """What a folder holds.
+
+    Attributes:
+        images (list[Path]): Images in natural order; paths start with the folder.
+        skipped (Counter[str]): Number of other files by ending, such as ``".dcm"``.
+    """
+
+    images: list[Path]
+    skipped: Counter[str]
 
 
 def relative_names(paths: Iterable[str | Path]) -> dict[str, str]:
@@ -35,8 +63,6 @@ def relative_names(paths: Iterable[str | Path]) -> dict[str, str]:
 def find_images(folder: str | Path) -> list[Path]:
     """List the images under a folder, recursively and in natural order (``2.png`` before ``10.png``).
 
-    Hidden files and folders are skipped.
-
     Args:
         folder (str | Path): Folder to search.
 
@@ -47,21 +73,94 @@ def find_images(folder: str | Path) -> list[Path]:
         FileNotFoundError: If the folder does not exist.
         ValueError: If ``folder`` is a file or holds no image.
     """
+    return search(folder).images
+
+
+def search(folder: str | Path, left_out: Collection[str | Path] = ()) -> Found:
+    """Search a folder recursively for images.
+
+    Links are followed, except those that lead back to a folder above them. Hidden files and folders are left out, and
+    what file servers and operating systems add (``@eaDir``, ``Thumbs.db``, ...).
+
+    Args:
+        folder (str | Path): Folder to search.
+        left_out (Collection[str | Path], optional): Folders below it that are not searched. Defaults to ``()``.
+
+    Returns:
+        Found: At least one image, and the number of other files.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist.
+        ValueError: If ``folder`` is a file or holds no image.
+    """
     folder = Path(folder)
     if folder.is_file():
         msg = f"{folder} is a file, not a folder of images: give the folder that holds it"
         raise ValueError(msg)
     if not folder.is_dir():
-        msg = f"no folder {folder} (absolute: {folder.resolve()}): check the path"
+        msg = f"no folder {folder} (absolute: {folder.absolute()}): check the path"
         raise FileNotFoundError(msg)
-    files = [path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path.relative_to(folder))]
-    images = [path for path in files if path.suffix.lower() in IMAGE_EXTENSIONS]
+    images, skipped = [], Counter[str]()
+    for path in _walk(folder, {_identity(Path(path)) for path in left_out if Path(path).exists()}, ()):
+        kind = _kind(path)
+        if kind in IMAGE_EXTENSIONS:
+            images.append(path)
+        else:
+            skipped[kind] += 1
     if not images:
-        counts = Counter(path.suffix.lower() or "no extension" for path in files)
-        found = ", ".join(f"{count} x {extension}" for extension, count in counts.most_common(5)) or "no files"
+        found = describe_skipped(skipped) or "no files"
         msg = f"no images in {folder}: looked for {', '.join(IMAGE_EXTENSIONS)}, found {found}"
         raise ValueError(msg)
-    return sorted(images, key=natural_key)
+    return Found(sorted(images, key=natural_key), skipped)
+
+
+def describe_skipped(skipped: Counter[str]) -> str:
+    """Describe files that are no images.
+
+    Args:
+        skipped (Counter[str]): Number of files by ending.
+
+    Returns:
+        str: The most frequent first, empty without any.
+
+    Example:
+        >>> describe_skipped(Counter({".txt": 1, ".dcm": 2}))
+        '2 .dcm, 1 .txt'
+    """
+    return ", ".join(f"{count} {kind}" for kind, count in skipped.most_common())
+
+
+def _walk(folder: Path, left_out: set[tuple[int, int]], above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+    """Yield all files below a folder, and unreadable folders."""
+    above = (*above, _identity(folder))
+    try:
+        entries = list(folder.iterdir())
+    except PermissionError:
+        yield folder
+        return
+    for entry in entries:
+        if entry.name.startswith(".") or entry.name.lower() in _SYSTEM_NAMES:
+            continue
+        if not entry.is_dir():
+            yield entry
+        elif _identity(entry) not in left_out and _identity(entry) not in above:
+            yield from _walk(entry, left_out, above)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """Return what tells a folder from all others, by whatever path it is reached."""
+    found = folder.stat()
+    return found.st_dev, found.st_ino
+
+
+def _kind(path: Path) -> str:
+    """Return the ending of a file in lower case, or what else it is."""
+    if path.is_dir():
+        return "unreadable folder"
+    if not path.is_file():
+        return "broken link"
+    ending = path.suffix.lower()
+    return ".nii.gz" if path.name.lower().endswith(".nii.gz") else ending or "without extension"
 
 
 def natural_key(path: str | Path) -> tuple[list[list[str | int]], str]:
@@ -85,8 +184,3 @@ def natural_key(path: str | Path) -> tuple[list[list[str | int]], str]:
 def _natural_token(token: str) -> str | int:
     """Return a run of digits as a number and other text regardless of case."""
     return int(token) if token.isdecimal() else token.casefold()
-
-
-def _is_hidden(relative: Path) -> bool:
-    """Tell whether a path relative to the searched folder has a part that starts with a dot."""
-    return any(part.startswith(".") for part in relative.parts)

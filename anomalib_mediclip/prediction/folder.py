@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import Resize, Transform
 from torchvision.transforms.v2.functional import resize
 
-from anomalib_mediclip.io import find_images, has_transparency, is_deep, read_image
+from anomalib_mediclip.io import find_images, read_header, read_image
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def prediction_loader(path: str | Path, image_size: tuple[int, int], transform: 
 
 
 class FullDepthImages(Callback):
-    """Replaces the images that anomalib's own prediction data set saturates (16-bit) or reads transparent."""
+    """Replaces the images that anomalib's own prediction data set saturates (16-bit), reads transparent or turned."""
 
     def on_predict_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: ImageBatch, batch_idx: int, dataloader_idx: int = 0
@@ -118,5 +118,5 @@ class FullDepthImages(Callback):
             return
         size = list(batch.image.shape[-2:])
         for index, path in enumerate(batch.image_path or []):
-            if is_deep(path) or has_transparency(path):
+            if not read_header(path).is_plain:
                 batch.image[index] = resize(read_image(path), size, antialias=True).to(batch.image)

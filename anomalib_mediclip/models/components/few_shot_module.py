@@ -30,6 +30,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import InterpolationMode, Normalize, Resize
 
+from anomalib_mediclip.data.foreign import read_as_ours
 from anomalib_mediclip.evaluation import MedicalEvaluator
 from anomalib_mediclip.evaluation.calibration import POST_PROCESSORS, CalibrationPostProcessor, ScoreKind
 from anomalib_mediclip.export.mixin import ExportMethods
@@ -121,8 +122,12 @@ class FewShotModule(CheckpointMethods, ExportMethods, AnomalibModule):
         """Compute the loss of a batch of normal images, and hand it through :meth:`checked_loss`."""
 
     def setup(self, stage: str) -> None:
-        """Follow a global seed that was set after the model was made, if the model was given none."""
+        """Follow a global seed that was set after the model was made, if the model was given none.
+
+        Data modules of anomalib are made to read images as those of this package do.
+        """
         super().setup(stage)
+        read_as_ours(getattr(self.trainer, "datamodule", None))
         seed = used_seed(self.hparams.get("seed"))
         if stage == TrainerFn.FITTING and "seed" in self.hparams and seed != self.used_seed:
             if self.has_initial_weights:

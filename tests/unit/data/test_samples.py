@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from anomalib import TaskType
 
-from anomalib_mediclip.data.samples import Sample, pair_masks, to_dataframe
+from anomalib_mediclip.data.masks import pair_masks
+from anomalib_mediclip.data.samples import Sample, to_dataframe
 
 
 def pair(images: list[str], masks: list[str]) -> dict[str, list[str]]:

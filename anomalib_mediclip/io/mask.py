@@ -1,0 +1,146 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Reading of masks: binary ones, label maps, and masks with soft edges."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage
+from torch.nn.functional import interpolate
+
+from anomalib_mediclip.io.decoding import decode, read_header, warn_once
+from anomalib_mediclip.io.errors import ImageFileError
+from anomalib_mediclip.io.orientation import upright
+
+ASPECT_RATIO_TOLERANCE = 0.01
+_LOSSY = ((0, b"\xff\xd8\xff"), (12, b"VP8 "), (4, b"jP  "), (4, b"ftypavi"))  # JPEG, WebP, JPEG 2000, AVIF
+_RINGING = 0.2  # of the maximum: lower values of a lossy mask are ringing
+_JITTER = 0.04  # of the maximum: by how much the values within a label differ in a lossy mask
+_RAMP = 0.03  # of the maximum: a plateau with lower steps around it is a part of a soft edge
+_NEIGHBOURS = np.ones((3, 3), dtype=bool)
+
+
+def read_mask(paths: Sequence[str | Path], size: tuple[int, int], image: str | Path | None = None) -> torch.Tensor:
+    """Read the union of the masks of one image.
+
+    Every value other than 0 is lesion, so that label maps keep all their labels (see :func:`lesion_of`). Soft edges
+    are cut at half the height of the lesion that they belong to. (The official code takes every pixel that is not
+    zero, which makes the ringing around the edges of a mask stored as JPEG lesion too.)
+
+    Args:
+        paths (Sequence[str | Path]): One or more mask files of the image.
+        size (tuple[int, int]): Height and width of the image in pixels. A mask of another size is resized (nearest
+            neighbour) if its aspect ratio is the same within 1 %.
+        image (str | Path | None, optional): Image of the masks. If it is stored turned (EXIF), a mask that fits only
+            its stored size is turned alike. Defaults to ``None``.
+
+    Returns:
+        torch.Tensor: Mask of shape ``(H, W)``, float32, 0 or 1.
+
+    Raises:
+        FileNotFoundError: If a file does not exist.
+        ImageFileError: If a file cannot be decoded, a mask is empty, covers everything or has another aspect ratio.
+        ValueError: If there is no mask.
+    """
+    if not paths:
+        msg = "no mask files given: pass at least one path, or use a zero mask"
+        raise ValueError(msg)
+    return torch.stack([_read_one_mask(Path(path), size, image) for path in paths]).amax(dim=0)
+
+
+def lesion_of(values: npt.NDArray[Any], ringing: float = 0.0, jitter: float = 0.0) -> npt.NDArray[np.bool_]:
+    """Tell lesion from ground.
+
+    A connected region above the ground is cut at half of its own maximum, which puts soft edges where they belong. In
+    addition, all 3 x 3 windows of one value other than the ground are lesion, unless all steps around them are low:
+    these are lower labels beside higher ones.
+
+    Args:
+        values (np.ndarray): Mask ``(H, W)``, 0 is the ground.
+        ringing (float, optional): Values up to this one are ground. Defaults to ``0.0``.
+        jitter (float, optional): Largest difference between values that count as one. Defaults to ``0.0``.
+
+    Returns:
+        np.ndarray: Lesion ``(H, W)``, bool.
+
+    Example:
+        >>> lesion_of(np.array([[0, 1, 0, 0, 2, 2]])).astype(int).tolist()
+        [[0, 1, 0, 0, 1, 1]]
+    """
+    above = values > ringing
+    if not above.any() or values[above].min() == values.max():
+        return above
+    labels, _ = ndimage.label(above, structure=_NEIGHBOURS)
+    peaks = np.asarray(ndimage.maximum(values, labels, index=np.arange(labels.max() + 1)))
+    lesion = above & (values > peaks[labels] / 2)
+    return np.asarray(lesion | ndimage.binary_dilation(_inside_labels(values, ringing, jitter), structure=_NEIGHBOURS))
+
+
+def _inside_labels(values: npt.NDArray[Any], ringing: float, jitter: float) -> npt.NDArray[np.bool_]:
+    """Return the centres of 3 x 3 windows of one value above the ground, without those on a gentle slope."""
+    lowest, highest = ndimage.minimum_filter(values, size=3), ndimage.maximum_filter(values, size=3)
+    is_flat = (lowest > ringing) & (highest - lowest <= jitter)
+    plateaus, count = ndimage.label(is_flat, structure=_NEIGHBOURS)
+    index = np.arange(count + 1)
+    above = ndimage.maximum(ndimage.maximum_filter(values, size=5), plateaus, index)
+    below = ndimage.minimum(ndimage.minimum_filter(values, size=5), plateaus, index)
+    is_label = np.asarray(above) - np.asarray(below) > max(_RAMP * float(values.max()), jitter)
+    return np.asarray(is_flat & is_label[plateaus])
+
+
+def _read_one_mask(path: Path, size: tuple[int, int], image: str | Path | None) -> torch.Tensor:
+    """Return one mask ``(H, W)`` of ``size``, float32, 0 or 1."""
+    values = np.nan_to_num(decode(path, smooth=False).max(axis=2).astype(np.float32))
+    ringing, jitter = (_RINGING * values.max(), _JITTER * values.max()) if _is_lossy(path) else (0.0, 0.0)
+    lesion = lesion_of(values, ringing, jitter)
+    _check_area(path, lesion)
+    lesion = upright(lesion, _orientation_for(path, lesion.shape, size, image))
+    mask = torch.from_numpy(np.ascontiguousarray(lesion)).float()
+    if tuple(mask.shape) == tuple(size):
+        return mask
+    return interpolate(mask[None, None], size=tuple(size), mode="nearest-exact")[0, 0]
+
+
+def _is_lossy(path: Path) -> bool:
+    """Tell by its first bytes whether a file may hold ringing."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    return any(head[offset:].startswith(magic) for offset, magic in _LOSSY)
+
+
+def _check_area(path: Path, lesion: npt.NDArray[np.bool_]) -> None:
+    """Refuse a mask that says nothing, and warn of one that looks inverted."""
+    if not lesion.any():
+        msg = f"mask {path} is empty (all zero): draw the lesion in it, or take the file out of the folder of masks"
+        raise ImageFileError(msg)
+    if lesion.all():
+        msg = f"mask {path} covers the whole image: draw the lesion only, on a ground of 0"
+        raise ImageFileError(msg)
+    border = np.concatenate([lesion[0], lesion[-1], lesion[:, 0], lesion[:, -1]])
+    if lesion.mean() > 0.5 and border.mean() > 0.5:
+        warn_once(
+            f"mask {path} takes {lesion.mean():.0%} of the image, and most of its border, for lesion: if it is drawn "
+            "dark on a white ground, invert it"
+        )
+
+
+def _orientation_for(path: Path, found: tuple[int, ...], size: tuple[int, int], image: str | Path | None) -> int:
+    """Return how a mask must be turned to fit its image."""
+    if _same_shape(found, size):
+        return 1
+    orientation = 1 if image is None else read_header(image).orientation
+    if orientation > 4 and _same_shape((found[1], found[0]), size):
+        warn_once(f"mask {path} fits its image as stored, not as shown (EXIF orientation): it is turned like the image")
+        return orientation
+    msg = f"mask {path} is {found[1]}x{found[0]} pixels but its image {size[1]}x{size[0]}: use a mask of the same shape"
+    raise ImageFileError(msg)
+
+
+def _same_shape(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
+    """Tell whether two sizes have the same aspect ratio."""
+    return abs((first[1] / first[0]) / (second[1] / second[0]) - 1) <= ASPECT_RATIO_TOLERANCE
