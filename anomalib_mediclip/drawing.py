@@ -8,12 +8,14 @@ only, cannot let the opacity of a map follow its values, and its palette is jet.
 ``draw_segmentation_masks`` fills masks, and its ``make_grid`` leaves out the margins of a single picture.
 """
 
+from functools import cache
 from typing import Any
 
 import cv2
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
+from matplotlib.ft2font import FT2Font
 from PIL import ImageDraw, ImageFont
 
 Picture = npt.NDArray[np.uint8]
@@ -77,6 +79,8 @@ def write_caption(
 ) -> None:
     """Write a line, shortened from its beginning to fit.
 
+    Characters that no font here has are written as escapes of Python.
+
     Args:
         draw (ImageDraw.ImageDraw): Canvas.
         place (tuple[float, float]): Position in pixels of the point that ``anchor`` names.
@@ -85,7 +89,28 @@ def write_caption(
         width (int): Largest width in pixels.
         anchor (str, optional): Pillow's anchor of the text. Defaults to ``"la"``: left and top.
     """
-    font = ImageFont.load_default(size)
+    text, font = _drawable(text, size)
     while draw.textlength(text, font) > width and len(text) > 4:
         text = "..." + text[4:]
     draw.text(place, text, fill=INK, font=font, anchor=anchor)
+
+
+def _drawable(text: str, size: int) -> tuple[str, ImageFont.FreeTypeFont | ImageFont.ImageFont]:
+    """Return a text that a font can draw, and the font: Pillow's own has little more than ASCII."""
+    if text.isascii() and text.isprintable():
+        return text, ImageFont.load_default(size)
+    path = f"{mpl.get_data_path()}/fonts/ttf/DejaVuSans.ttf"
+    known = _characters(path)
+    drawable = (
+        character
+        if character.isprintable() and ord(character) in known
+        else character.encode("unicode_escape").decode()
+        for character in text
+    )
+    return "".join(drawable), ImageFont.truetype(path, size)
+
+
+@cache
+def _characters(font: str) -> frozenset[int]:
+    """Return the code points that a font draws."""
+    return frozenset(FT2Font(font).get_charmap())

@@ -8,9 +8,12 @@
 * ``--seed_everything`` is applied. anomalib reads it, and does no more.
 * ``--optimizer`` and ``--lr_scheduler`` are applied by ``fit`` and ``train``. anomalib fails at them, and ignores them.
 * ``predict`` reads folders ahead and keeps no predictions in memory. anomalib collects every batch, images included,
-  although nothing uses them. ``Engine.predict`` called from Python is not changed.
+  although nothing uses them. ``Engine.predict`` called from Python returns them.
+* A mistake of the user ends with one sentence, and every line is logged once; see
+  :mod:`anomalib_mediclip.host.messages`.
 """
 
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +21,7 @@ from types import MethodType
 from typing import Any
 
 from anomalib_mediclip.host.engine import is_own
+from anomalib_mediclip.host.messages import check_predicted, end_with_sentence, log_once, misplaced_option
 from anomalib_mediclip.host.wrapping import wrap
 
 AFTER_TRAINING = ("validate", "test", "predict", "export")
@@ -25,7 +29,9 @@ AFTER_TRAINING = ("validate", "test", "predict", "export")
 
 def install() -> None:
     """Wrap the methods of ``AnomalibCLI``, once."""
-    cli_class = import_module("anomalib.cli").AnomalibCLI
+    cli = import_module("anomalib.cli.cli")
+    wrap(cli, "main", end_with_sentence)
+    cli_class = cli.AnomalibCLI
     wrap(cli_class, "__init__", keep_arguments)
     wrap(cli_class, "before_instantiate_classes", complete_configuration)
     wrap(cli_class, "instantiate_classes", instantiate_and_apply)
@@ -33,7 +39,11 @@ def install() -> None:
 
 def keep_arguments(init: Callable[..., None], cli: Any, args: Any = None, run: bool = True) -> None:
     """Keep the arguments of the command: only they tell what was given from what is a default."""
-    cli.given_arguments = args
+    cli.given_arguments = sys.argv[1:] if args is None else list(args)
+    message = misplaced_option(cli.given_arguments)
+    if message:
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(2)
     init(cli, args, run)
 
 
@@ -44,6 +54,10 @@ def complete_configuration(before_instantiate_classes: Callable[[Any], None], cl
     model_class = _model_class(config)
     if not is_own(model_class):
         return
+    log_once()
+    message = check_predicted(config.get("data")) if cli.subcommand == "predict" else ""
+    if message:
+        cli.subcommand_parsers[cli.subcommand].error(message)
     if type(config.get("seed_everything")) is int:  # True is the default
         from lightning import seed_everything
 
@@ -69,12 +83,9 @@ def _model_class(config: Any) -> Any:
 
 def _given_options(cli: Any) -> dict[str, Any]:
     """Return the options of the model that stand in the command or in its files, without defaults."""
-    import sys
-
-    arguments = sys.argv[1:] if cli.given_arguments is None else list(cli.given_arguments)
     # a link from this argument to another one of the parser fails where it has no value
     needed = ["--default_root_dir", str(cli.config[cli.subcommand].default_root_dir)]
-    given = cli.parser.parse_args([*arguments, *needed], defaults=False)
+    given = cli.parser.parse_args([*cli.given_arguments, *needed], defaults=False)
     options = given[cli.subcommand].get("model.init_args")
     components = ("pre_processor", "post_processor", "evaluator", "visualizer")  # no options of a checkpoint
     return {name: value for name, value in (options or {}).items() if name not in components}

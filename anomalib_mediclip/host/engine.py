@@ -6,6 +6,9 @@
 * A model may have default trainer arguments, which hold unless the user gives others. anomalib knows only
   ``trainer_arguments``, which override the user. Without defaults, a run that names no number of epochs would train for
   Lightning's 1000.
+* Every prediction and every test has a folder of its own; anomalib's overwrite each other. The test of a training is
+  in the folder of the training.
+* ``predict`` reads the images of a ``data_path`` as the command does. anomalib ends at the first damaged file.
 * ``train`` tests the weights that it has trained; anomalib tests the checkpoint that it resumed from.
 * ``export`` exports the model it is given, with the weights of the checkpoint; anomalib makes another model, without
   the options of the user. An argument that a format does not know is refused.
@@ -23,9 +26,11 @@ def install() -> None:
     """Wrap the methods of ``Engine``, once."""
     engine_class = getattr(import_module("anomalib.engine"), "Engine", None)  # None while anomalib imports itself
     if engine_class is not None:
+        wrap(engine_class, "_setup_workspace", setup_workspace_and_plan)
         wrap(engine_class, "_setup_trainer", setup_trainer_with_defaults)
         wrap(engine_class, "fit", fit_one_model)
         wrap(engine_class, "train", train_and_test)
+        wrap(engine_class, "predict", predict_given_path)
         wrap(engine_class, "export", export_given_model)
 
 
@@ -41,6 +46,23 @@ def is_own(model: Any) -> bool:
     return hasattr(model, "default_trainer_arguments")
 
 
+def setup_workspace_and_plan(
+    setup_workspace: Callable[..., None], engine: Any, model: Any, *args: Any, **kwargs: Any
+) -> None:
+    """Plan the folders of predictions and tests; anomalib makes those of trainings, but one in every process."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    from anomalib_mediclip.host.results_folder import given_root, plan_folders
+
+    given_root(engine)  # kept before anomalib replaces it
+    call = signature(setup_workspace).bind(engine, model, *args, **kwargs)
+    is_first = not getattr(rank_zero_only, "rank", None)
+    if is_own(model) and not is_first:  # the folder is that of the first process, which tells when the run starts
+        call.arguments["versioned_dir"] = False
+    setup_workspace(*call.args, **call.kwargs)
+    plan_folders(engine, model if is_own(model) else None, call.arguments.get("datamodule"))
+
+
 def setup_trainer_with_defaults(setup_trainer: Callable[..., None], engine: Any, model: Any) -> None:
     """Add the model's default trainer arguments, and callbacks and plugins that take the place of anomalib's."""
     if is_own(model):
@@ -50,6 +72,9 @@ def setup_trainer_with_defaults(setup_trainer: Callable[..., None], engine: Any,
         if engine._strategy_checkpoint_io() is None:
             _write_whole_files(arguments)
     setup_trainer(engine, model)
+    folder = getattr(engine, "results_folder", None)
+    if folder is not None and folder not in engine.trainer.callbacks:
+        engine.trainer.callbacks.insert(0, folder)  # before those that write
 
 
 def fit_one_model(fit: Callable[..., None], engine: Any, model: Any, *args: Any, **kwargs: Any) -> None:
@@ -73,6 +98,19 @@ def train_and_test(train: Callable[..., Any], engine: Any, model: Any, *args: An
     test_dataloaders = given.pop("test_dataloaders", None)
     engine.fit(**{name: value for name, value in given.items() if name != "self"})
     return engine.test(model, test_dataloaders, datamodule=given.get("datamodule"))
+
+
+def predict_given_path(predict: Callable[..., Any], engine: Any, *args: Any, **kwargs: Any) -> Any:
+    """Read the images of ``data_path`` by the model's own loader, and tell it which folder holds results."""
+    from anomalib_mediclip.host.results_folder import given_root
+
+    call = signature(predict).bind(engine, *args, **kwargs)
+    model: Any = call.arguments.get("model") or (engine.model if engine._trainer else None)
+    if is_own(model):
+        model.results_root = given_root(engine)
+        if call.arguments.get("data_path") is not None and call.arguments.get("dataloaders") is None:
+            call.arguments["dataloaders"] = model.image_loader(call.arguments.pop("data_path"))
+    return predict(*call.args, **call.kwargs)
 
 
 def export_given_model(export: Callable[..., Any], engine: Any, model: Any, *args: Any, **kwargs: Any) -> Any:

@@ -4,6 +4,7 @@
 """Checkpoints every ten seconds: a few-shot epoch takes a fraction of a second, and writing one takes longer."""
 
 import time
+import warnings
 from typing import Any
 
 from anomalib.callbacks import ModelCheckpoint
@@ -29,6 +30,12 @@ class PeriodicCheckpoint(ModelCheckpoint):
         """Begin anew: a resumed run has written nothing yet."""
         del trainer, pl_module
         self._written_at = float("-inf")
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the state without Lightning's warning that the folder is another: each run has its own."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The dirpath has changed")
+            super().load_state_dict(state_dict)
 
     def _should_skip_saving_checkpoint(self, trainer: Trainer) -> bool:
         """Skip, besides what anomalib skips, epochs that end soon after the last checkpoint."""

@@ -1,20 +1,20 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Wrapping of methods of anomalib, once however often it is asked for."""
+"""Wrapping of methods and functions of anomalib, once however often it is asked for."""
 
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 
-def wrap(owner: type, name: str, around: Callable[..., Any]) -> None:
-    """Wrap a method of a class.
+def wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
+    """Wrap a method of a class, or a function of a module.
 
     Args:
-        owner (type): Class.
-        name (str): Name of the method.
-        around (Callable[..., Any]): Called in its place, with the method itself as the first argument.
+        owner (Any): Class or module.
+        name (str): Name of the method or function.
+        around (Callable[..., Any]): Called in its place, with the original as the first argument.
     """
     method: Any = getattr(owner, name)
     if hasattr(method, "wrapped_by_anomalib_mediclip"):

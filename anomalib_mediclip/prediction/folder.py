@@ -36,14 +36,22 @@ class PredictionDataset(Dataset):
         path (str | Path): Image, or folder that is searched recursively.
         image_size (tuple[int, int]): Height and width in pixels that stand in for an unreadable image.
         transform (Transform | None, optional): Applied to every image. Defaults to ``None``.
+        left_out (Path | None, optional): Folder of results that is not searched. Defaults to ``None``.
 
     Raises:
         FileNotFoundError: If there is no such file or folder.
         ValueError: If the folder holds no image.
     """
 
-    def __init__(self, path: str | Path, image_size: tuple[int, int], transform: Transform | None = None) -> None:
-        self.paths = [Path(path)] if Path(path).is_file() else find_images(path)
+    def __init__(
+        self,
+        path: str | Path,
+        image_size: tuple[int, int],
+        transform: Transform | None = None,
+        left_out: Path | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.paths = _images_of(self.path, left_out)
         self.image_size = image_size
         self.transform = transform
 
@@ -70,6 +78,50 @@ class PredictionDataset(Dataset):
         return ImageItem(image=image, image_path=str(path), explanation=explanation)
 
 
+def _images_of(path: Path, left_out: Path | None) -> list[Path]:
+    """List the images of a path in natural order, without those in a folder of results."""
+    if not path.exists():
+        msg = f"no file or folder {path} (absolute: {path.absolute()}): check the path"
+        raise FileNotFoundError(msg)
+    if path.is_file():
+        return [path]
+    images = find_images(path)
+    if left_out is None:
+        return images
+    results = {folder for folder in {image.parent for image in images} if folder.resolve().is_relative_to(left_out)}
+    kept = [image for image in images if image.parent not in results]
+    if not kept:
+        msg = (
+            f"no images in {path} but results of former runs in {left_out}, which are not predicted. "
+            "Give the folder of the images, or a folder within the results."
+        )
+        raise ValueError(msg)
+    return kept
+
+
+def results_within(path: str | Path, root: Path, model: str) -> Path | None:
+    """Return the folder of results that lies in a folder to predict, and would be predicted in the next run.
+
+    Args:
+        path (str | Path): Folder to predict.
+        root (Path): Folder below which results are written.
+        model (str): Name of the model, which is that of its folder in ``root``.
+
+    Returns:
+        Path | None: The root, or the model's folder where the root also holds the images; None if neither lies inside
+            ``path``, as where the user gives a folder of results.
+
+    Example:
+        >>> results_within("/study", Path("/study/results"), "MediCLIP")
+        PosixPath('/study/results')
+        >>> results_within("/study", Path("/study"), "MediCLIP")
+        PosixPath('/study/MediCLIP')
+        >>> results_within("/study/results/MediCLIP/v0/images", Path("/study/results"), "MediCLIP")
+    """
+    given, root = Path(path).resolve(), root.resolve()
+    return next((folder for folder in (root, root / model) if given in folder.parents), None)
+
+
 def is_unreadable(item: ImageItem) -> bool:
     """Tell whether an item stands in for a file that could not be read.
 
@@ -82,7 +134,9 @@ def is_unreadable(item: ImageItem) -> bool:
     return (item.explanation or "").startswith(f"{UNREADABLE}: ")
 
 
-def prediction_loader(path: str | Path, image_size: tuple[int, int], transform: Transform | None) -> DataLoader:
+def prediction_loader(
+    path: str | Path, image_size: tuple[int, int], transform: Transform | None, left_out: Path | None = None
+) -> DataLoader:
     """Return a loader of a folder, with worker processes if the folder is large.
 
     Images are resized while they are loaded, and batched, if that is all that the pre-processor does; otherwise they
@@ -92,16 +146,23 @@ def prediction_loader(path: str | Path, image_size: tuple[int, int], transform: 
         path (str | Path): Image or folder.
         image_size (tuple[int, int]): Height and width in pixels that the model expects.
         transform (Transform | None): Transform of the model's pre-processor; it is applied again to the loaded images.
+        left_out (Path | None, optional): Folder of results that is not searched. Defaults to ``None``.
 
     Returns:
         DataLoader: Loader in natural order of the files.
     """
     resizes = isinstance(transform, Resize) and len(transform.size or ()) == 2  # height and width
-    dataset = PredictionDataset(path, image_size, transform if resizes else None)
+    dataset = PredictionDataset(path, image_size, transform if resizes else None, left_out)
     workers = min(MAX_WORKERS, os.cpu_count() or 1) if len(dataset) > MAX_IMAGES_WITHOUT_WORKERS else 0
     return DataLoader(
         dataset, batch_size=BATCH_SIZE if resizes else 1, num_workers=workers, collate_fn=ImageBatch.collate
     )
+
+
+def predicted_dataset(trainer: Trainer, dataloader_idx: int) -> Any:
+    """Return the data set of a loader of a trainer that predicts."""
+    loaders: Any = trainer.predict_dataloaders
+    return (loaders[dataloader_idx] if isinstance(loaders, list) else loaders).dataset
 
 
 class FullDepthImages(Callback):
@@ -112,9 +173,7 @@ class FullDepthImages(Callback):
     ) -> None:
         """Read such images of a batch again, and bring them to the size that the others have by now."""
         del pl_module, batch_idx
-        loaders: Any = trainer.predict_dataloaders
-        dataset = (loaders[dataloader_idx] if isinstance(loaders, list) else loaders).dataset
-        if not isinstance(dataset, PredictDataset) or batch.image is None:
+        if not isinstance(predicted_dataset(trainer, dataloader_idx), PredictDataset) or batch.image is None:
             return
         size = list(batch.image.shape[-2:])
         for index, path in enumerate(batch.image_path or []):

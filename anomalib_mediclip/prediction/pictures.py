@@ -3,6 +3,7 @@
 
 """Pictures of predictions that a person can read: image, heat map on a fixed colour scale, outlines, score."""
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ from PIL import Image, ImageDraw
 
 from anomalib_mediclip.drawing import BACKGROUND, GREEN, RED, Picture, colours, heat_map, outline, write_caption
 from anomalib_mediclip.io import read_image
-from anomalib_mediclip.prediction.folder import is_unreadable
+from anomalib_mediclip.prediction.folder import PredictionDataset, is_unreadable, predicted_dataset
+from anomalib_mediclip.prediction.naming import picture_name
+
+logger = logging.getLogger(__name__)
 
 PANEL_HEIGHT = 288  # pixels
 MARGIN = 8
@@ -57,12 +61,11 @@ class MedicalVisualizer(ImageVisualizer):
         dataloader_idx: int = 0,
     ) -> None:
         """Write the pictures of a batch."""
-        del outputs, batch_idx, dataloader_idx
-        folder = Path(self.output_dir or Path(trainer.default_root_dir) / "images")
-        root = _root(trainer, pl_module)
+        del pl_module, outputs, batch_idx
+        folder, root = pictures_folder(trainer, self), _root(trainer, dataloader_idx)
 
         def write(item: ImageItem) -> None:
-            target = folder / _picture_name(Path(item.image_path or "image"), root)
+            target = folder / picture_name(item.image_path or "image", root)
             target.parent.mkdir(parents=True, exist_ok=True)
             draw_prediction(item).save(target, compress_level=1)
 
@@ -71,23 +74,34 @@ class MedicalVisualizer(ImageVisualizer):
 
     on_predict_batch_end = on_test_batch_end
 
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say where the pictures of a test are; the table of predictions says it of theirs."""
+        del pl_module
+        folder = pictures_folder(trainer, self)
+        if trainer.is_global_zero and folder.is_dir():
+            logger.info("Wrote the pictures of the test to %s", folder)
 
-def _root(trainer: Trainer, pl_module: LightningModule) -> str | Path | None:
-    """Return the folder below which images are named: the data module's, or that of the predicted folder."""
-    predicted: Path | None = getattr(pl_module, "prediction_path", None)
-    if predicted is not None:
-        return predicted.parent if predicted.is_dir() else predicted.parent.parent
-    return getattr(getattr(trainer, "datamodule", None), "root", None)
 
+def pictures_folder(trainer: Trainer, visualizer: ImageVisualizer) -> Path:
+    """Return the folder that a visualizer writes to.
 
-def _picture_name(image: Path, root: str | Path | None) -> Path:
-    """Name a picture after its image, so that no two images of a data set share one.
+    Args:
+        trainer (Trainer): Trainer that tests or predicts.
+        visualizer (ImageVisualizer): Visualizer of the model.
 
-    It is the path below the root of the data set or, without one, folder and file; other endings than PNG are kept.
+    Returns:
+        Path: Folder, which need not exist.
     """
-    inside = root is not None and image.resolve().is_relative_to(Path(root).resolve())
-    path = image.resolve().relative_to(Path(root or "").resolve()) if inside else Path(image.parent.name, image.name)
-    return path if path.suffix == ".png" else path.with_name(f"{path.name}.png")
+    return Path(visualizer.output_dir or Path(trainer.default_root_dir) / "images")
+
+
+def _root(trainer: Trainer, dataloader_idx: int) -> Path | None:
+    """Return the folder below which images are named: the data module's, or the one that holds the predicted folder."""
+    dataset = predicted_dataset(trainer, dataloader_idx) if trainer.predicting else None
+    if isinstance(dataset, PredictionDataset):
+        path = dataset.path.absolute()
+        return path.parent if path.is_dir() else path.parent.parent
+    return getattr(getattr(trainer, "datamodule", None), "root", None)
 
 
 def draw_prediction(item: ImageItem) -> Image.Image:

@@ -5,38 +5,53 @@
 
 import csv
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from anomalib.data import ImageBatch
+from anomalib.data import ImageItem
+from anomalib.visualization import ImageVisualizer
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from anomalib_mediclip.io import natural_key
 from anomalib_mediclip.prediction.folder import UNREADABLE, is_unreadable
+from anomalib_mediclip.prediction.pictures import pictures_folder
 
 logger = logging.getLogger(__name__)
 
 LISTED_IN_ERRORS = 5
-COLUMNS = ("file", "score", "label", "threshold")
+MAX_WARNINGS = 5
+COLUMNS = ("file", "score", "label", "threshold", "reason")
 
 
 class PredictionTable(BasePredictionWriter):
     """Writes ``predictions.csv`` into the folder of the run, each batch as soon as it is predicted.
 
     The columns are ``file``; ``score``, calibrated; ``label``, which is ``normal``, ``anomalous`` or ``unreadable``;
-    and ``threshold``, where scores are cut. With several processes each writes a table of its own, and the first joins
-    them at the end.
+    ``threshold``, where scores are cut; and ``reason``, why a file is unreadable. With several processes each writes a
+    table of its own, and the first joins them at the end.
     """
 
+    def __init__(self) -> None:
+        super().__init__("batch")
+        self._unreadable = 0
+
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin the table of this process."""
+        """Begin the table of this process.
+
+        Raises:
+            FileExistsError: If the folder holds a table.
+        """
         del pl_module
+        self._unreadable = 0
         path = _part(trainer, trainer.global_rank)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
+        for existing in (path, _table(trainer)):
+            if existing.exists():
+                msg = f"{existing} holds the predictions of another run. Give another folder, or move the file away."
+                raise FileExistsError(msg)
         _append(path, [COLUMNS])
 
     def write_on_batch_end(
@@ -52,54 +67,72 @@ class PredictionTable(BasePredictionWriter):
         """Write the rows of a batch."""
         del prediction, batch_indices, batch_idx, dataloader_idx
         threshold = getattr(pl_module.post_processor, "normalized_image_threshold", None)
-        _append(_part(trainer, trainer.global_rank), _rows(batch, threshold))
+        rows = [_row(item, threshold) for item in batch]
+        _append(_part(trainer, trainer.global_rank), rows)
+        for *_, reason in (row for row in rows if row[2] == UNREADABLE):
+            self._unreadable += 1
+            if self._unreadable <= MAX_WARNINGS:
+                logger.warning("%s", reason)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Join the tables of all processes.
+        """Join the tables of all processes, and say where the results are.
 
         Raises:
             ValueError: If a file could not be read; all others are predicted and written by then.
         """
         del pl_module
+        if self._unreadable > MAX_WARNINGS:
+            logger.warning("%d more files could not be read.", self._unreadable - MAX_WARNINGS)
         trainer.strategy.barrier("predictions.csv")
         if not trainer.is_global_zero:
             return
-        table = Path(trainer.default_root_dir) / "predictions.csv"
+        table = _table(trainer)
         rows = _joined([_part(trainer, rank) for rank in range(trainer.world_size)], table)
-        logger.info("Wrote the predictions of %d images to %s", len(rows), table)
+        logger.info("Wrote the predictions of %d images to %s%s", len(rows), table, _pictures(trainer))
         unreadable = [row[0] for row in rows if row[2] == UNREADABLE]
         if unreadable:
-            listed = ", ".join(unreadable[:LISTED_IN_ERRORS]) + (", ..." if len(unreadable) > LISTED_IN_ERRORS else "")
+            more = len(unreadable) - LISTED_IN_ERRORS
+            listed = ", ".join(unreadable[:LISTED_IN_ERRORS]) + (f" and {more} more" if more > 0 else "")
             msg = (
                 f"{len(unreadable)} of {len(rows)} images could not be read: {listed}. "
-                f"All others are predicted; see {table}. Repair or delete the files."
+                f"All others are predicted; {table} holds the reasons. Repair or replace the files."
             )
             raise ValueError(msg)
 
 
-def _rows(batch: ImageBatch, threshold: torch.Tensor | None) -> Iterator[tuple[str, ...]]:
-    """Return the rows of a batch, numbers with the nine digits that tell any two float32 apart."""
-    for item in batch:
-        path = str(item.image_path or "")
-        if is_unreadable(item):
-            logger.warning("%s", item.explanation)
-            yield path, "", UNREADABLE, ""
-            continue
-        label = "" if item.pred_label is None else ("anomalous" if bool(item.pred_label) else "normal")
-        score, cut = (None if value is None else f"{float(value):.9g}" for value in (item.pred_score, threshold))
-        yield path, score or "", label, cut or ""
+def _row(item: ImageItem, threshold: torch.Tensor | None) -> tuple[str, ...]:
+    """Return the row of an image, numbers with the nine digits that tell any two float32 apart."""
+    path = str(item.image_path or "")
+    if is_unreadable(item):
+        return path, "", UNREADABLE, "", (item.explanation or "").removeprefix(f"{UNREADABLE}: ")
+    label = "" if item.pred_label is None else ("anomalous" if bool(item.pred_label) else "normal")
+    score, cut = (None if value is None else f"{float(value):.9g}" for value in (item.pred_score, threshold))
+    return path, score or "", label, cut or "", ""
+
+
+def _pictures(trainer: Trainer) -> str:
+    """Say where the pictures are, if there are any."""
+    visualizers = [callback for callback in trainer.callbacks if isinstance(callback, ImageVisualizer)]  # type: ignore[attr-defined]
+    folders = [folder for folder in (pictures_folder(trainer, one) for one in visualizers) if folder.is_dir()]
+    return "".join(f", and their pictures to {folder}" for folder in folders)
+
+
+def _table(trainer: Trainer) -> Path:
+    """Return the table of all processes."""
+    return Path(trainer.default_root_dir) / "predictions.csv"
 
 
 def _part(trainer: Trainer, rank: int) -> Path:
     """Return the table that one process writes: the table itself if there is no other process."""
-    name = "predictions.csv" if trainer.world_size == 1 else f"predictions_{rank}.csv"
-    return Path(trainer.default_root_dir) / name
+    table = _table(trainer)
+    return table if trainer.world_size == 1 else table.with_name(f"predictions_{rank}.csv")
 
 
-def _append(path: Path, rows: Any) -> None:
-    """Append rows to a table."""
-    with path.open("a", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+def _append(path: Path, rows: Iterable[Sequence[str]]) -> None:
+    """Append rows to a table, with escapes for what CSV cannot hold: undecodable bytes and carriage returns."""
+    with path.open("a", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows([field.replace("\r", "\\r") for field in row] for row in rows)
 
 
 def _joined(parts: list[Path], table: Path) -> list[list[str]]:
@@ -110,7 +143,6 @@ def _joined(parts: list[Path], table: Path) -> list[list[str]]:
             rows += list(csv.reader(file))[1:]
     if parts != [table]:
         rows.sort(key=lambda row: natural_key(row[0]))
-        table.unlink(missing_ok=True)
         _append(table, [COLUMNS, *rows])
         for part in parts:
             part.unlink()

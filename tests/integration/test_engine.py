@@ -60,6 +60,23 @@ def test_an_engine_that_has_trained_a_model_refuses_another(official, sample_dat
     run.fit(first, datamodule=data)
 
 
+def test_a_training_keeps_the_pictures_of_its_test(official, sample_data, tmp_path) -> None:
+    model, data = tiny_model(official, visualizer=True), sample_datamodule(sample_data)
+    run = engine(tmp_path, 1)
+    run.train(model, datamodule=data)
+    folder = tmp_path / "MediCLIP" / "MedicalFolder"
+    pictures = {path: path.stat().st_mtime_ns for path in (folder / "v0" / "images").rglob("*.png")}
+    assert len(pictures) == 40
+    run.test(model, datamodule=data)
+    engine(tmp_path).test(model, datamodule=data, ckpt_path=folder / "latest" / "weights" / "lightning" / "model.ckpt")
+    assert {path: path.stat().st_mtime_ns for path in (folder / "v0" / "images").rglob("*.png")} == pictures
+    for version in ("v0", "v1"):
+        assert len(list((folder / "test" / version / "images").rglob("*.png"))) == 40
+    run.fit(model, datamodule=data)
+    run.test(model, datamodule=data)  # that of the second training
+    assert sorted(path.name for path in (folder / "test").iterdir()) == ["latest", "v0", "v1"]
+
+
 def test_a_state_without_the_encoder_is_loaded(official, sample_data, tmp_path) -> None:
     trained = tiny_model(official)
     engine(tmp_path, 1).fit(trained, datamodule=sample_datamodule(sample_data))

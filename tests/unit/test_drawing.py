@@ -62,3 +62,24 @@ def test_captions_fit_and_keep_the_end_of_the_name(text: str) -> None:
     assert np.asarray(canvas)[:, 105:].max() == BACKGROUND[0]
     assert np.asarray(canvas).max() > 200
     assert (ImageFont.load_default(12).getlength(text) > 100) == (text != "short")
+
+
+def drawn(text: str) -> np.ndarray:
+    canvas = Image.new("RGB", (300, 20), BACKGROUND)
+    write_caption(ImageDraw.Draw(canvas), (0, 2), text, 12, 300)
+    return np.asarray(canvas)
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"), [("\u4e2d", "\\u4e2d"), ("two\nlines", "two\\nlines"), ("caf\udce9", "caf\\udce9")]
+)
+def test_captions_escape_what_cannot_be_drawn(text: str, escaped: str) -> None:
+    assert np.array_equal(drawn(f"{text} \u03b2.png"), drawn(f"{escaped} \u03b2.png"))
+
+
+def test_captions_draw_other_alphabets() -> None:
+    greek, cyrillic = drawn("\u0391\u03b2\u03b3"), drawn("\u0416\u0434\u0438")
+    assert not np.array_equal(greek, cyrillic)
+    for letters in (greek, cyrillic):
+        assert letters.max() > 200
+        assert np.nonzero((letters != BACKGROUND[0]).any(axis=(0, 2)))[0].max() < 40  # three letters, no escapes

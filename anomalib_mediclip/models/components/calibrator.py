@@ -24,6 +24,7 @@ READ_NO_METRICS = {
     "ModelSummary",
     "PeriodicCheckpoint",
     "ProgressBar",
+    "ResultsFolder",
     "SaveConfigCallback",
     "StochasticWeightAveraging",
     "Timer",

@@ -39,7 +39,7 @@ from anomalib_mediclip.models.components.checkpoint import describe_options
 from anomalib_mediclip.models.components.checkpoint_methods import CheckpointMethods, complete_state
 from anomalib_mediclip.models.components.pre_processing import ExportablePreProcessor, transform_of
 from anomalib_mediclip.models.components.training_record import TestRecorder
-from anomalib_mediclip.prediction.folder import FullDepthImages, prediction_loader
+from anomalib_mediclip.prediction.folder import FullDepthImages, PredictionDataset, prediction_loader, results_within
 from anomalib_mediclip.prediction.pictures import MedicalVisualizer
 from anomalib_mediclip.prediction.table import PredictionTable
 from anomalib_mediclip.seeds import used_seed
@@ -74,6 +74,8 @@ class FewShotModule(CheckpointMethods, ExportMethods, AnomalibModule):
             that is None the global seed, or 0 if there is none.
         prediction_path (Path | None): Image or folder to predict when the engine is given no data;
             ``anomalib predict --data FOLDER`` sets it.
+        results_root (Path | None): Folder below which the engine writes; it is not predicted where it lies in the
+            predicted folder. ``Engine.predict`` sets it.
 
     Example:
         >>> from anomalib_mediclip import MediCLIP
@@ -86,6 +88,7 @@ class FewShotModule(CheckpointMethods, ExportMethods, AnomalibModule):
 
     model: Any  # nn.Module, whose parts are not declared here
     prediction_path: Path | None = None
+    results_root: Path | None = None
 
     def __init__(
         self,
@@ -217,7 +220,28 @@ class FewShotModule(CheckpointMethods, ExportMethods, AnomalibModule):
         if self.prediction_path is None:
             msg = "There is nothing to predict: give Engine.predict a data_path, dataloaders or a datamodule."
             raise ValueError(msg)
-        return prediction_loader(self.prediction_path, self.image_size, transform_of(self.pre_processor))
+        path, transform = self.prediction_path, transform_of(self.pre_processor)
+        return prediction_loader(path, self.image_size, transform, left_out=self._results_within(path))
+
+    def image_loader(self, path: str | Path) -> DataLoader:
+        """Return a loader of images one at a time, in their own size; ``Engine.predict(data_path=path)`` takes it.
+
+        Args:
+            path (str | Path): Image or folder.
+
+        Returns:
+            DataLoader: Loader in natural order of the files.
+
+        Raises:
+            FileNotFoundError: If there is no such file or folder.
+            ValueError: If the folder holds no image.
+        """
+        dataset = PredictionDataset(path, self.image_size, left_out=self._results_within(path))
+        return DataLoader(dataset, collate_fn=ImageBatch.collate)
+
+    def _results_within(self, path: str | Path) -> Path | None:
+        """Return the folder of results that lies in a folder to predict."""
+        return None if self.results_root is None else results_within(path, self.results_root, self.name)
 
     # -- properties and components that anomalib asks for --------------------------------------------------------------
 

@@ -67,15 +67,6 @@ def test_sixteen_bit_images_are_not_drawn_white(tmp_path: Path) -> None:
     assert first[:, MARGIN : MARGIN + PANEL_HEIGHT].mean() < 200
 
 
-def test_no_two_images_share_a_picture(tmp_path: Path) -> None:
-    from anomalib_mediclip.prediction.pictures import _picture_name
-
-    images = ["p1/study/view.png", "p2/study/view.png", "yes/Y92.jpg", "yes/Y92.png"]
-    names = {_picture_name(tmp_path / image, tmp_path) for image in images}
-    assert len(names) == 4
-    assert all(name.suffix == ".png" for name in names)
-
-
 def test_writes_a_file_for_every_image_of_a_batch(tmp_path: Path) -> None:
     paths = []
     for index in range(2):
@@ -89,6 +80,6 @@ def test_writes_a_file_for_every_image_of_a_batch(tmp_path: Path) -> None:
         pred_mask=torch.zeros(2, 64, 64),
         image_path=paths,
     )
-    trainer = type("Trainer", (), {"default_root_dir": str(tmp_path), "datamodule": None})()
+    trainer = type("Trainer", (), {"default_root_dir": str(tmp_path), "datamodule": None, "predicting": False})()
     MedicalVisualizer(output_dir=tmp_path / "out").on_predict_batch_end(trainer, None, None, batch, 0)
     assert sorted(path.name for path in (tmp_path / "out").rglob("*.png")) == ["in_0.png", "in_1.png"]
