@@ -24,7 +24,7 @@ from anomalib_mediclip.data.authors_lists import has_release, read_release
 from anomalib_mediclip.data.checks import usable
 from anomalib_mediclip.data.dataset import MedicalDataset
 from anomalib_mediclip.data.duplicates import warn_of_duplicates
-from anomalib_mediclip.data.samples import LISTED_IN_ERRORS, Sample, to_dataframe
+from anomalib_mediclip.data.samples import LISTED_IN_ERRORS, Sample, require_files, to_dataframe
 from anomalib_mediclip.data.support_set import SupportSampler, draw_support_set
 from anomalib_mediclip.data.synthetic_validation import SyntheticValidationDataset
 from anomalib_mediclip.host.datamodule import FixedSplitsDataModule
@@ -168,6 +168,8 @@ class FewShotDataModule(FixedSplitsDataModule):
         pool, test = self.read_samples()
         skip = self.on_error == "skip"
         drawn = [pool[index] for index in draw_support_set(len(pool), self.k_shot, self.seed)]
+        if not skip:
+            require_files(path for sample in (*drawn, *test) for path in (sample.image, *sample.masks))
         support = usable(drawn, "images of the support set", skip, decode=True)
         test = usable(test if any(sample.is_abnormal for sample in test) else [], "test images", skip, decode=skip)
         if not support:

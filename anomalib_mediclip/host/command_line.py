@@ -23,6 +23,7 @@ from typing import Any
 from anomalib_mediclip.host.engine import is_own
 from anomalib_mediclip.host.messages import check_predicted, end_with_sentence, log_once, misplaced_option
 from anomalib_mediclip.host.wrapping import wrap
+from anomalib_mediclip.limits import MAX_MEGAPIXELS, set_max_megapixels
 
 AFTER_TRAINING = ("validate", "test", "predict", "export")
 
@@ -33,6 +34,7 @@ def install() -> None:
     wrap(cli, "main", end_with_sentence)
     cli_class = cli.AnomalibCLI
     wrap(cli_class, "__init__", keep_arguments)
+    wrap(cli_class, "add_arguments_to_parser", add_limit)
     wrap(cli_class, "before_instantiate_classes", complete_configuration)
     wrap(cli_class, "instantiate_classes", instantiate_and_apply)
 
@@ -47,6 +49,19 @@ def keep_arguments(init: Callable[..., None], cli: Any, args: Any = None, run: b
     init(cli, args, run)
 
 
+def add_limit(add_arguments_to_parser: Callable[[Any], None], *args: Any) -> None:
+    """Add the option for the size of images to a command."""
+    parser = args[-1]  # the method is static, and called through the object
+    add_arguments_to_parser(parser)
+    parser.add_argument(
+        "--max_megapixels",
+        type=float | None,
+        default=None,
+        help="Size above which the plugin refuses an image, in megapixels; a larger one needs more memory "
+        f"(default: {MAX_MEGAPIXELS:g}).",
+    )
+
+
 def complete_configuration(before_instantiate_classes: Callable[[Any], None], cli: Any) -> None:
     """Apply the global seed, and take the options of the model from the checkpoint."""
     before_instantiate_classes(cli)
@@ -55,6 +70,8 @@ def complete_configuration(before_instantiate_classes: Callable[[Any], None], cl
     if not is_own(model_class):
         return
     log_once()
+    if config.get("max_megapixels") is not None:
+        set_max_megapixels(config.max_megapixels)
     message = check_predicted(config.get("data")) if cli.subcommand == "predict" else ""
     if message:
         cli.subcommand_parsers[cli.subcommand].error(message)

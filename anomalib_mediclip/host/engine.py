@@ -97,7 +97,10 @@ def train_and_test(train: Callable[..., Any], engine: Any, model: Any, *args: An
     given = signature(train).bind(engine, model, *args, **kwargs).arguments
     test_dataloaders = given.pop("test_dataloaders", None)
     engine.fit(**{name: value for name, value in given.items() if name != "self"})
-    return engine.test(model, test_dataloaders, datamodule=given.get("datamodule"))
+    datamodule = given.get("datamodule")
+    if test_dataloaders is None and not getattr(datamodule, "can_test", True):
+        return []  # the data module has said so
+    return engine.test(model, test_dataloaders, datamodule=datamodule)
 
 
 def predict_given_path(predict: Callable[..., Any], engine: Any, *args: Any, **kwargs: Any) -> Any:

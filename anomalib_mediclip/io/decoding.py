@@ -9,7 +9,6 @@ many deep TIFFs wrong, which tifffile decodes.
 
 import logging
 import mmap
-import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -27,11 +26,10 @@ from PIL import Image
 from anomalib_mediclip.io import tiff
 from anomalib_mediclip.io.errors import ImageFileError, named
 from anomalib_mediclip.io.orientation import orientation_of, upright, upright_size
+from anomalib_mediclip.limits import VARIABLE, max_megapixels
 
 logger = logging.getLogger(__name__)
 
-MAX_MEGAPIXELS = 256.0
-MAX_MEGAPIXELS_VARIABLE = "ANOMALIB_MEDICLIP_MAX_MEGAPIXELS"
 LARGE = 2**24  # pixels of an image that is read at reduced size: 0.2 GB of float32 RGB
 _STRIP = 2**20  # pixels that are converted at a time
 
@@ -121,19 +119,13 @@ def warn_once(message: str) -> None:
     logger.warning(message)
 
 
-def max_pixels() -> float:
-    """Return the number of pixels above which an image is refused, from the environment or the default."""
-    given = os.environ.get(MAX_MEGAPIXELS_VARIABLE)
-    return 1e6 * (float(given) if given else MAX_MEGAPIXELS)
-
-
 def _check_size(height: int, width: int) -> None:
     """Refuse an image that would fill the memory, as a damaged header may promise."""
-    if height * width > max_pixels():
+    megapixels = height * width / 1e6
+    if megapixels > max_megapixels():
         msg = (
-            f"{width}x{height} pixels are {height * width / 1e6:.0f} megapixels, and the limit is "
-            f"{max_pixels() / 1e6:.0f}: reduce the image first, or give --max_megapixels "
-            f"(in Python: os.environ['{MAX_MEGAPIXELS_VARIABLE}'])"
+            f"{width}x{height} pixels are {megapixels:.1f} megapixels, and the limit is {max_megapixels():g}: reduce "
+            f"the image first, or raise the limit by --max_megapixels, in Python by the environment variable {VARIABLE}"
         )
         raise ImageFileError(msg)
 

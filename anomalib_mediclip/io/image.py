@@ -41,7 +41,8 @@ def read_image(path: str | Path) -> torch.Tensor:
     """
     pixels = decode(path)
     is_deep = pixels.dtype != np.uint8
-    image = torch.from_numpy(np.ascontiguousarray((stretch(pixels) if is_deep else pixels).transpose(2, 0, 1))).float()
+    channels_first = np.array((stretch(pixels) if is_deep else pixels).transpose(2, 0, 1), order="C")
+    image = torch.from_numpy(channels_first).float()
     return (image if is_deep else image.div_(255)).expand(3, -1, -1).contiguous()
 
 

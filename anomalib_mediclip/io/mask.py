@@ -56,9 +56,9 @@ def read_mask(paths: Sequence[str | Path], size: tuple[int, int], image: str | P
 def lesion_of(values: npt.NDArray[Any], ringing: float = 0.0, jitter: float = 0.0) -> npt.NDArray[np.bool_]:
     """Tell lesion from ground.
 
-    A connected region above the ground is cut at half of its own maximum, which puts soft edges where they belong. In
-    addition, all 3 x 3 windows of one value other than the ground are lesion, unless all steps around them are low:
-    these are lower labels beside higher ones.
+    A connected region above the ground is cut at half of its own maximum, which puts soft edges where they belong. The
+    same holds around each window of 3 x 3 pixels of one value other than the ground, unless all steps around it are
+    low: this is a lower label beside a higher one.
 
     Args:
         values (np.ndarray): Mask ``(H, W)``, 0 is the ground.
@@ -78,7 +78,8 @@ def lesion_of(values: npt.NDArray[Any], ringing: float = 0.0, jitter: float = 0.
     labels, _ = ndimage.label(above, structure=_NEIGHBOURS)
     peaks = np.asarray(ndimage.maximum(values, labels, index=np.arange(labels.max() + 1)))
     lesion = above & (values > peaks[labels] / 2)
-    return np.asarray(lesion | ndimage.binary_dilation(_inside_labels(values, ringing, jitter), structure=_NEIGHBOURS))
+    labels_inside = np.where(_inside_labels(values, ringing, jitter), values, np.inf)
+    return np.asarray(lesion | (values > ndimage.minimum_filter(labels_inside, size=5) / 2))
 
 
 def _inside_labels(values: npt.NDArray[Any], ringing: float, jitter: float) -> npt.NDArray[np.bool_]:

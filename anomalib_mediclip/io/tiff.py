@@ -109,7 +109,8 @@ def read_stored(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32] |
         extra, bits = tuple(page.extrasamples), page.bitspersample
     if bits < 8:
         stored = stored.astype(np.uint8) * np.uint8(255 // (2**bits - 1))
-    if stored.shape[2] != colours + len(extra):
+    is_known = len(extra) <= 1 and (colours > 1 or not extra or extra[0] in _WITH_ALPHA)
+    if stored.shape[2] != colours + len(extra) or not is_known:
         msg = not_supported(f"a TIFF of {stored.shape[2]} channels")
         raise ImageFileError(msg)
     has_alpha = bool(extra) and extra[0] in _WITH_ALPHA

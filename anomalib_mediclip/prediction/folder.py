@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import Resize, Transform
 from torchvision.transforms.v2.functional import resize
 
-from anomalib_mediclip.io import find_images, read_header, read_image
+from anomalib_mediclip.io import describe_skipped, read_header, read_image, search
 
 logger = logging.getLogger(__name__)
 
@@ -85,18 +85,19 @@ def _images_of(path: Path, left_out: Path | None) -> list[Path]:
         raise FileNotFoundError(msg)
     if path.is_file():
         return [path]
-    images = find_images(path)
-    if left_out is None:
-        return images
-    results = {folder for folder in {image.parent for image in images} if folder.resolve().is_relative_to(left_out)}
-    kept = [image for image in images if image.parent not in results]
-    if not kept:
+    try:
+        found = search(path, () if left_out is None else (left_out,))
+    except ValueError as error:
+        if left_out is None or not left_out.exists():
+            raise
         msg = (
             f"no images in {path} but results of former runs in {left_out}, which are not predicted. "
             "Give the folder of the images, or a folder within the results."
         )
-        raise ValueError(msg)
-    return kept
+        raise ValueError(msg) from error
+    skipped = f"; skipped {describe_skipped(found.skipped)}" if found.skipped else ""
+    logger.info("%s: %d images%s", path, len(found.images), skipped)
+    return found.images
 
 
 def results_within(path: str | Path, root: Path, model: str) -> Path | None:

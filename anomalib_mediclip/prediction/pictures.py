@@ -20,6 +20,7 @@ from anomalib_mediclip.drawing import BACKGROUND, GREEN, RED, Picture, colours, 
 from anomalib_mediclip.io import read_image
 from anomalib_mediclip.prediction.folder import PredictionDataset, is_unreadable, predicted_dataset
 from anomalib_mediclip.prediction.naming import picture_name
+from anomalib_mediclip.quiet import quiet
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,8 @@ class MedicalVisualizer(ImageVisualizer):
             target.parent.mkdir(parents=True, exist_ok=True)
             draw_prediction(item).save(target, compress_level=1)
 
-        with ThreadPoolExecutor() as threads:  # Pillow and OpenCV release the interpreter while they work
+        # Pillow and OpenCV release the interpreter while they work; a worker has warned about an image by now
+        with quiet("anomalib_mediclip.io.decoding"), ThreadPoolExecutor() as threads:
             list(threads.map(write, [item for item in batch if not is_unreadable(item)]))
 
     on_predict_batch_end = on_test_batch_end

@@ -10,10 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
-from anomalib_mediclip.io import find_images, read_header, read_image
+from anomalib_mediclip.io import ImageFileError, find_images, read_header, read_image
+from anomalib_mediclip.io.image import stretch
 
 RED, TRANSPARENT = (255, 0, 0, 255), (0, 255, 0, 0)
 RAMP = np.arange(64 * 128, dtype=np.uint16).reshape(64, 128)
@@ -192,6 +194,144 @@ class TestDamage:
         assert message_of_reading(bad) is not None
         open_files = {str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
         assert not open_files & {str(good), str(bad)}
+
+
+class TestOrientation:
+    @pytest.mark.parametrize("orientation", range(2, 9))
+    @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif"])
+    def test_image_is_shown_as_a_viewer_shows_it(self, tmp_path: Path, name: str, orientation: int) -> None:
+        exif = Image.Exif()
+        exif[274] = orientation
+        stored = np.tile(np.arange(0, 240, 3, dtype=np.uint8), (50, 1))
+        stored[5:20, 5:20] = 250
+        options = {"lossless": True} if name == "a.webp" else {"quality": 98}
+        path = save(tmp_path / name, stored, exif=exif, **options)
+        with Image.open(path.open("rb")) as image:
+            expected = np.asarray(ImageOps.exif_transpose(image).convert("L"))
+        assert read_header(path).size == expected.shape == read_image(path).shape[1:]
+        assert not read_header(path).is_plain
+        assert np.abs(read_image(path)[0].numpy() * 255 - expected).max() <= 0.01
+
+    def test_exif_after_the_pixels_of_a_png_counts(self, tmp_path: Path) -> None:
+        exif = Image.Exif()
+        exif[274] = 6
+        path = save(tmp_path / "late.png", RAMP.astype(np.uint8), exif=exif)
+        content = path.read_bytes()
+        start = content.index(b"eXIf") - 4
+        end = start + 12 + int.from_bytes(content[start : start + 4], "big")
+        path.write_bytes(content[:start] + content[end:-12] + content[start:end] + content[-12:])
+        assert read_header(path).size == (128, 64)
+        assert read_image(path).shape == (3, 128, 64)
+
+
+class TestTiff:
+    def read(self, path: Path) -> np.ndarray:
+        image = read_image(path)
+        assert tuple(image.shape[1:]) == read_header(path).size
+        return image.numpy()
+
+    def test_white_is_zero(self, tmp_path: Path) -> None:
+        tifffile.imwrite(tmp_path / "a.tif", 65535 - RAMP, photometric="miniswhite")
+        np.testing.assert_allclose(self.read(tmp_path / "a.tif")[0], RAMP / RAMP.max(), atol=1e-6)
+
+    def test_planar_rgb(self, tmp_path: Path) -> None:
+        planes = np.stack([RAMP, RAMP // 2, RAMP // 4])
+        tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb", planarconfig="separate")
+        np.testing.assert_allclose(self.read(tmp_path / "a.tif"), planes / RAMP.max(), atol=1e-6)
+
+    @pytest.mark.parametrize("dtype", ["int8", "int16", "uint32", "int32", "uint64", "float16", "float32", "float64"])
+    @pytest.mark.parametrize("compression", [None, "zlib", "lzw"])
+    def test_numbers_of_all_types(self, tmp_path: Path, dtype: str, compression: str | None) -> None:
+        signed = np.dtype(dtype).kind != "u"
+        values = np.linspace(-100 * signed, 120, 600).reshape(20, 30)
+        values *= 1 if np.dtype(dtype).itemsize < 4 else 2**24 if np.dtype(dtype).kind in "iu" else 1e-3
+        tifffile.imwrite(tmp_path / "a.tif", values.astype(dtype), compression=compression)
+        expected = values.astype(dtype).astype(np.float64)
+        expected = (expected - expected.min()) / np.ptp(expected)
+        np.testing.assert_allclose(self.read(tmp_path / "a.tif")[1], expected, atol=1e-6)
+
+    def test_ink(self, tmp_path: Path) -> None:
+        ink = np.zeros((2, 2, 4), dtype=np.uint16)
+        ink[0, 0] = (0, 65535, 65535, 0)
+        ink[1, 1, 3] = 65535
+        tifffile.imwrite(tmp_path / "a.tif", ink, photometric="separated")
+        assert self.read(tmp_path / "a.tif")[:, [0, 0, 1], [0, 1, 1]].T.tolist() == [[1, 0, 0], [1, 1, 1], [0, 0, 0]]
+
+    @pytest.mark.parametrize("byteorder", ["<", ">"])
+    @pytest.mark.parametrize("bigtiff", [False, True])
+    def test_byte_order_and_large_offsets(self, tmp_path: Path, byteorder: str, bigtiff: bool) -> None:
+        tifffile.imwrite(tmp_path / "a.tif", RAMP, byteorder=byteorder, bigtiff=bigtiff)
+        np.testing.assert_allclose(self.read(tmp_path / "a.tif")[0], RAMP / RAMP.max(), atol=1e-6)
+
+    @pytest.mark.parametrize(
+        ("pixels", "options", "kind"),
+        [
+            (np.zeros((4, 4), dtype=np.complex64), {}, "complex64"),
+            (np.zeros((4, 4, 5), dtype=np.uint16), {"photometric": "minisblack", "planarconfig": "contig"}, "channels"),
+            (np.zeros((4, 4, 3), dtype=np.uint16), {"photometric": "cielab"}, "CIELAB"),
+        ],
+    )
+    def test_what_is_not_supported_is_said(self, tmp_path: Path, pixels: np.ndarray, options: dict, kind: str) -> None:
+        tifffile.imwrite(tmp_path / "a.tif", pixels, **options)
+        with pytest.raises(ImageFileError, match=rf"a\.tif: .*{kind}.* not supported: convert it to PNG or TIFF"):
+            read_image(tmp_path / "a.tif")
+
+    def test_truncated_deep_file_is_named(self, tmp_path: Path) -> None:
+        tifffile.imwrite(tmp_path / "a.tif", RAMP.astype(np.float32))
+        (tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:9000])
+        with pytest.raises(ImageFileError, match=r"a\.tif: truncated or damaged"):
+            read_image(tmp_path / "a.tif")
+
+
+class TestAlpha:
+    @pytest.mark.parametrize("mode", ["RGBA", "LA"])
+    def test_alpha_of_zero_everywhere_is_ignored(
+        self, tmp_path: Path, mode: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        image = Image.fromarray(RAMP.astype(np.uint8)).convert(mode)
+        image.putalpha(0)
+        path = save(tmp_path / "clear.png", image)
+        with caplog.at_level(logging.WARNING):
+            first, second = read_image(path), read_image(path)
+        np.testing.assert_allclose(first[0].numpy() * 255, RAMP.astype(np.uint8), atol=1e-4)
+        assert torch.equal(first, second)
+        assert [record.getMessage() for record in caplog.records] == [
+            f"{path} is transparent everywhere: its alpha channel is ignored"
+        ]
+
+    def test_bitmap_of_32_bits(self, tmp_path: Path) -> None:
+        image = Image.new("RGBA", (3, 2), (10, 20, 30, 0))
+        assert read_image(save(tmp_path / "a.bmp", image))[:, 0, 0].tolist() == pytest.approx(
+            [10 / 255, 20 / 255, 30 / 255]
+        )
+
+    def test_sixteen_bits(self, tmp_path: Path) -> None:
+        cv2.imwrite(str(tmp_path / "a.png"), np.dstack([RAMP, RAMP, RAMP, RAMP * 0]))
+        np.testing.assert_allclose(read_image(tmp_path / "a.png")[0], RAMP / RAMP.max(), atol=1e-6)
+
+
+class TestDefects:
+    @pytest.mark.parametrize("defect", [65535, 0])
+    def test_one_defective_pixel_does_not_change_the_others(self, tmp_path: Path, defect: int) -> None:
+        sound = (30000 + RAMP // 4).astype(np.uint16)
+        broken = sound.copy()
+        broken[10, 20] = defect
+        expected = read_image(save(tmp_path / "sound.png", sound))
+        found = read_image(save(tmp_path / "broken.png", broken))
+        assert (found - expected).abs().max() < 0.02
+        found[:, 10, 20] = expected[:, 10, 20]
+        assert torch.equal(found, expected)
+
+    def test_a_small_bright_lesion_is_no_defect(self, tmp_path: Path) -> None:
+        lesion = (30000 + RAMP // 4).astype(np.uint16)
+        lesion[10:14, 20:24] = 65535  # 0.2 % of the pixels
+        image = read_image(save(tmp_path / "lesion.png", lesion))[0].numpy()
+        np.testing.assert_allclose(image, (lesion - 30000.0) / 35535, atol=1e-6)
+
+    def test_the_ends_of_an_ordinary_image_count(self) -> None:
+        noise = np.random.default_rng(0).normal(size=(300, 300, 1))
+        expected = (noise - noise.min()) / np.ptp(noise)
+        np.testing.assert_array_equal(stretch(noise), expected)
 
 
 def test_real_images_agree_with_pillow(real_data: Path) -> None:

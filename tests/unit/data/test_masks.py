@@ -57,7 +57,21 @@ def test_mask_without_image_is_named() -> None:
         pair(["1.png", "2.png"], ["1_mask.png", "3_mask.png"])
 
 
-@pytest.mark.parametrize("images", [["1.png", "1.jpg"], ["1.png", "1_mask.png"]])
+def test_an_exact_name_wins() -> None:
+    assert pair(["1.png", "1_mask.png"], ["1_mask.png"]) == {"1_mask.png": ["1_mask.png"]}
+
+
+def test_accents_are_compared_in_one_form() -> None:
+    composed, apart = "\u00e9", "e\u0301"
+    assert pair([f"{composed}.png"], [f"{apart}_mask.png"]) == {f"{composed}.png": [f"{apart}_mask.png"]}
+
+
+def test_folders_that_only_tell_images_from_masks_do_not_count() -> None:
+    images, masks = ["a/images/1.png", "b/images/1.png"], ["a/masks/1.png", "b/masks/1.png"]
+    assert pair(images, masks) == dict(zip(images, [[mask] for mask in masks], strict=True))
+
+
+@pytest.mark.parametrize("images", [["1.png", "1.jpg"], ["1.png", "1.PNG"]])
 def test_mask_of_several_images_is_named(images: list[str]) -> None:
     with pytest.raises(ValueError, match=r"masks/1_mask\.png fits several images"):
         pair(images, ["1_mask.png"])
