@@ -5,20 +5,39 @@
 python examples/torch_free_inference.py model.xml|model.onnx image.png heat_map.png
 """
 
+import re
 import sys
+from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import openvino
-from PIL import Image
+from numpy.lib.stride_tricks import sliding_window_view
+from PIL import Image, ImageOps
 
 
 def read(path: str) -> np.ndarray:
-    """Read RGB in [0, 1], (1, 3, H, W); what is deeper than 8 bits is stretched from its minimum to its maximum."""
-    image = Image.open(path)
-    deep = image.mode.startswith(("I", "F"))
-    pixels = np.atleast_3d(np.asarray(image if deep else image.convert("RGB"), dtype=np.float32))
-    pixels = (pixels - pixels.min()) / max(np.ptp(pixels), 1e-9) if deep else pixels / 255
+    """Read RGB in [0, 1], (1, 3, H, W), by the rules of docs/inputs.md, or refuse what Pillow reads wrongly."""
+    stored = Image.open(BytesIO(Path(path).read_bytes()))
+    deep, alpha = stored.mode.startswith(("I", "F")), stored.has_transparency_data
+    if (deep and stored.format == "TIFF") or (not deep and re.search(r";16[BLN]", str(stored.tile))):
+        msg = f"{path}: convert deep TIFF and 16-bit colour to PNG with 8 bits, or 16 bits of grey"
+        raise ValueError(msg)
+    image = ImageOps.exif_transpose(stored)
+    if alpha and image.convert("RGBA").getchannel("A").getextrema()[1]:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image.convert("RGBA"))
+    pixels = np.asarray(image, dtype=np.float64) if deep else np.asarray(image.convert("RGB"), dtype=np.float32) / 255
+    pixels = np.atleast_3d(stretch(pixels) if deep else pixels).astype(np.float32)
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)).transpose(2, 0, 1)[None])
+
+
+def stretch(pixels: np.ndarray) -> np.ndarray:
+    """Map deep grey to [0, 1], whatever single defective pixels hold."""
+    low, high = np.quantile(pixels, (0.001, 0.999)) + np.diff(np.quantile(pixels, (0.001, 0.999))) * (-1, 1)
+    sound = pixels[(pixels >= low) & (pixels <= high)] if high > low else pixels
+    median = np.median(sliding_window_view(np.pad(pixels, 1, "symmetric"), (3, 3)), axis=(2, 3))
+    pixels = np.where((pixels < sound.min()) | (pixels > sound.max()), median, pixels)
+    return np.clip((pixels - sound.min()) / max(np.ptp(sound), 1e-9), 0, 1)
 
 
 def draw(image: np.ndarray, anomaly_map: np.ndarray) -> Image.Image:

@@ -25,11 +25,14 @@ def real_data_folder() -> Path | None:
 
 
 @pytest.fixture(autouse=True)
-def no_global_seed() -> Iterator[None]:
-    """Forget the global seed, which ``seed_everything`` leaves in the environment, before and after each test."""
-    os.environ.pop("PL_GLOBAL_SEED", None)
+def clean_environment() -> Iterator[None]:
+    """Forget, before and after each test, what seeds and options of the command leave in the environment."""
+    names = ("PL_GLOBAL_SEED", "ANOMALIB_MEDICLIP_MAX_MEGAPIXELS")
+    for name in names:
+        os.environ.pop(name, None)
     yield
-    os.environ.pop("PL_GLOBAL_SEED", None)
+    for name in names:
+        os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")

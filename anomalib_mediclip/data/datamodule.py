@@ -119,7 +119,8 @@ class FewShotDataModule(FixedSplitsDataModule):
         """Make the three sets; when a training starts, write the names of the support set beside its results."""
         super().setup(stage)
         if stage in {TrainerFn.TESTING, TrainerFn.PREDICTING} and not self.can_test:
-            msg = f"{self.name} has no anomalous test images, so there is nothing to {stage}: {self.expected_layout}"
+            verb = "test" if stage == TrainerFn.TESTING else "predict"
+            msg = f"{self.name} has no anomalous test images, so there is nothing to {verb}: see {self.root}"
             raise ValueError(msg)
         if self.trainer is None or not self.trainer.is_global_zero:
             return

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 import torch
 from anomalib.cli import AnomalibCLI
 from anomalib.engine import Engine
@@ -283,7 +284,7 @@ def test_many_unreadable_files_do_not_fill_the_screen(tmp_path: Path, images: Pa
     result = command(tmp_path, "predict", *ARGUMENTS, "--data", data, "--ckpt_path", checkpoint)
     printed = result.stdout + result.stderr
     assert result.returncode == 1
-    assert printed.count("not an image, or its header is damaged") == 5
+    assert printed.count("not an image of a supported format, or its header is damaged") == 5
     assert printed.count("195 more files could not be read.") == 1
     assert result.stderr.splitlines()[-1].startswith("error: 200 of 201 images could not be read: ")
     assert "Traceback" not in printed
@@ -337,6 +338,45 @@ def test_the_engine_reads_past_unreadable_files_and_own_results(tmp_path: Path, 
             engine.predict(model, data_path=tmp_path)
         table = pd.read_csv(tmp_path / "results" / "MediCLIP" / version / "predictions.csv")
         assert list(table["label"] == "unreadable") == [True, False]
+
+
+def mutated(content: bytes, rng: np.random.Generator) -> bytes:
+    """Return a damaged copy of a file: cut, with flipped bits, or with a wrong header."""
+    damaged = bytearray(content)
+    kind = rng.integers(3)
+    if kind == 0:
+        return bytes(damaged[: rng.integers(len(damaged))])
+    for position in rng.integers(0, len(damaged) if kind == 1 else min(200, len(damaged)), rng.integers(1, 12)):
+        damaged[position] ^= 1 << rng.integers(8)
+    return bytes(damaged)
+
+
+@pytest.mark.slow
+def test_2000_damaged_files_cost_a_row_each_and_nothing_else(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sources, folder, rng = tmp_path / "sources", tmp_path / "damaged", np.random.default_rng(0)
+    sources.mkdir()
+    folder.mkdir()
+    grey = rng.integers(0, 255, (40, 50), dtype=np.uint8)
+    for name in ("a.png", "a.jpg", "a.webp", "a.gif", "a.bmp", "a.tif", "a.jp2", "a.avif", "a.ppm"):
+        Image.fromarray(np.dstack([grey] * 3)).save(sources / name)
+    Image.fromarray(grey.astype(np.uint16) * 100).save(sources / "deep.png")
+    tifffile.imwrite(sources / "deep.tif", grey.astype(np.uint16) * 100, compression="zlib")
+    tifffile.imwrite(sources / "float.tif", grey.astype(np.float32))
+    files = sorted(sources.iterdir())
+    for index in range(2000):
+        source = files[index % len(files)]
+        (folder / f"{index}{source.suffix}").write_bytes(mutated(source.read_bytes(), rng))
+    options = ("--model.visualizer", "false", "--max_megapixels", "1")
+    with pytest.raises(ValueError, match=r"\d+ of 2000 images could not be read"):
+        predict(tmp_path, folder, checkpoint, monkeypatch, *options)
+    table = table_of(tmp_path / "results")
+    assert sorted(Path(name).name for name in table["file"]) == sorted(path.name for path in folder.iterdir())
+    unreadable = table["label"] == "unreadable"
+    assert 500 < unreadable.sum() < 1900
+    assert table["reason"][unreadable].str.contains("cannot read").all()
+    assert table["score"][~unreadable].between(0, 1).all()
 
 
 @pytest.mark.slow

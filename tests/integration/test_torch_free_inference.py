@@ -3,13 +3,16 @@
 
 """The example of inference without torch, in an environment that has no torch."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import openvino
 import pytest
+import tifffile
 from anomalib.engine import Engine
 from PIL import Image
 
@@ -52,7 +55,42 @@ def run(python: Path, *arguments: object, folder: Path) -> subprocess.CompletedP
 
 
 def test_it_is_short() -> None:
-    assert len(EXAMPLE.read_text().splitlines()) <= 40
+    assert len(EXAMPLE.read_text().splitlines()) <= 60
+
+
+def write_special_images(folder: Path) -> None:
+    """Write images of all the kinds that a reader easily gets wrong."""
+    grey = np.tile(np.arange(40, 200, dtype=np.uint8), (100, 1))
+    grey[10:40, 10:40] = 250
+    deep, exif = grey.astype(np.uint16) * 16, Image.Exif()
+    exif[274] = 6
+    Image.fromarray(grey).save(folder / "turned.png", exif=exif)
+    Image.fromarray(grey).save(folder / "turned.jpg", exif=exif)
+    Image.fromarray(grey).save(folder / "turned.tif", exif=exif)
+    Image.fromarray(deep).save(folder / "deep.png")
+    deep[3, 4] = 65535
+    Image.fromarray(deep).save(folder / "hot.png")
+    Image.fromarray(np.full_like(deep, 700)).save(folder / "constant.png")
+    Image.fromarray(np.dstack([grey, grey, grey, grey * 0])).save(folder / "clear.png")
+    Image.fromarray(np.dstack([grey, grey, grey, grey])).save(folder / "transparent.png")
+    Image.fromarray(grey).convert("P").save(folder / "palette.png")
+    Image.fromarray(grey > 100).save(folder / "bits.png")
+
+
+def test_it_reads_as_the_package_does(tmp_path: Path) -> None:
+    example = runpy.run_path(str(EXAMPLE))
+    write_special_images(tmp_path)
+    for path in sorted(tmp_path.iterdir()):
+        np.testing.assert_allclose(example["read"](path)[0], read_image(path), atol=1e-6, err_msg=path.name)
+
+
+def test_it_refuses_what_it_would_read_otherwise(tmp_path: Path) -> None:
+    example = runpy.run_path(str(EXAMPLE))
+    tifffile.imwrite(tmp_path / "deep.tif", np.eye(4, dtype=np.uint16))
+    cv2.imwrite(str(tmp_path / "deep.png"), np.zeros((4, 4, 3), dtype=np.uint16))
+    for name in ("deep.tif", "deep.png"):
+        with pytest.raises(ValueError, match="convert deep TIFF and 16-bit colour"):
+            example["read"](tmp_path / name)
 
 
 @pytest.mark.slow
