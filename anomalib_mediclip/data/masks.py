@@ -12,6 +12,7 @@ from pathlib import Path
 # "_mask", "-seg", " label" at the end of a name, with or without a number: "benign (4)_mask_1"
 _MASK_SUFFIX = re.compile(r"[ _-](mask|seg|segmentation|label|gt)([ _-]?\d+)?$")
 _MASK_FOLDER = re.compile(r"mask|label|ground[ _-]?truth", re.IGNORECASE)  # how the name of a folder of masks begins
+_PERHAPS_MASK_FOLDER = re.compile(r"mask|label|ground[ _-]?truth|gt$|seg|annot|box|contour|roi", re.IGNORECASE)
 _IMAGE_FOLDER = re.compile(r"(images?|imgs?)$", re.IGNORECASE)
 
 
@@ -57,6 +58,18 @@ def looks_like_masks(name: str) -> bool:
         bool: Whether it begins with ``mask``, ``label`` or ``ground_truth``.
     """
     return _MASK_FOLDER.match(name) is not None
+
+
+def may_hold_masks(name: str) -> bool:
+    """Tell whether a folder of this name is worth a hint, although its files are not taken for masks unasked.
+
+    Args:
+        name (str): Name of a folder.
+
+    Returns:
+        bool: Whether its name begins like one of masks, boxes, segmentations, annotations and the like.
+    """
+    return _PERHAPS_MASK_FOLDER.match(name) is not None
 
 
 def pair_masks(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from anomalib_mediclip.data.datamodule import FewShotDataModule
-from anomalib_mediclip.data.masks import looks_like_masks, pair_masks, split_masks
+from anomalib_mediclip.data.masks import may_hold_masks, pair_masks, split_masks
 from anomalib_mediclip.data.samples import LISTED_IN_ERRORS, Sample
 
 logger = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ class MedicalFolder(FewShotDataModule):
 
     def _say_where_masks_may_be(self, masks_beside: list[Path]) -> None:
         """Say that nothing is evaluated per pixel, and what may be meant to be masks."""
-        named = [path for path in sorted(self.root.rglob("*")) if path.is_dir() and looks_like_masks(path.name)]
+        named = [path for path in sorted(self.root.rglob("*")) if path.is_dir() and may_hold_masks(path.name)]
         candidates = dict.fromkeys(path.relative_to(self.root) for path in (*named, *(m.parent for m in masks_beside)))
         logger.warning(
             "no folder %s: the evaluation is per image, not per pixel.%s",

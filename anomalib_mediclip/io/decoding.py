@@ -24,7 +24,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from anomalib_mediclip.io import tiff
-from anomalib_mediclip.io.errors import ImageFileError, named
+from anomalib_mediclip.io.errors import ImageFileError, named, not_supported
 from anomalib_mediclip.io.orientation import orientation_of, upright, upright_size
 from anomalib_mediclip.limits import VARIABLE, max_megapixels
 
@@ -186,7 +186,8 @@ def _decode_with_pillow(path: Path, smooth: bool) -> npt.NDArray[Any]:
             image.seek(0)  # counting may have moved on
         factor = _factor(image.height, image.width)
         is_png = image.format == "PNG"
-        if _is_deep_colour(image) or (factor > 1 and is_png and image.mode in {"RGB", "RGBA"}):
+        is_deep_colour = not image.mode.startswith(("I", "F")) and _is_deep_colour(image)
+        if is_deep_colour or (factor > 1 and is_png and image.mode in {"RGB", "RGBA"}):
             pixels = _decode_colour(path, is_png, smooth)  # for large PNGs it needs less memory
         else:
             if factor > 1:
@@ -262,6 +263,9 @@ def _decode_colour(path: Path, is_png: bool, smooth: bool) -> npt.NDArray[Any]:
 
 def _decode_with_opencv(encoded: mmap.mmap) -> npt.NDArray[Any]:
     """Decode an image without an alpha channel as grey or RGB."""
+    if encoded[:2] == b"P3":
+        msg = not_supported("a PPM in plain text with more than 8 bits")
+        raise ImageFileError(msg)
     stored = cv2.imdecode(np.frombuffer(encoded[:], dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     if stored is None:
         msg = "OpenCV cannot decode it"
@@ -278,7 +282,10 @@ def _decode_tiff(path: Path, smooth: bool) -> npt.NDArray[Any]:
 
     def convert(top: int, bottom: int) -> npt.NDArray[Any]:
         strip = stored[top:bottom]
-        return strip if alpha is None else strip * alpha[top:bottom]
+        if alpha is None:
+            return strip
+        shown = strip * alpha[top:bottom]
+        return np.rint(shown).astype(np.uint8) if stored.dtype == np.uint8 else shown
 
     return _reduced(convert, stored.shape[0], stored.shape[1], smooth)
 

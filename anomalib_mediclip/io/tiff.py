@@ -24,6 +24,7 @@ _COLOURS = {
     PHOTOMETRIC.RGB: 3,
     PHOTOMETRIC.SEPARATED: 4,
 }
+_COMPRESSIONS_OF_PILLOW = (1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946)
 _SIMPLE = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB)
 _WITH_ALPHA = (tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA)
 
@@ -34,7 +35,8 @@ class TiffHeader(NamedTuple):
     Attributes:
         size (tuple[int, int]): Height and width of the upright image in pixels.
         frames (int): Number of images in the file.
-        fits_pillow (bool): Whether Pillow reads it rightly: unsigned integers of at most 8 bits.
+        fits_pillow (bool): Whether Pillow reads it rightly: unsigned integers of at most 8 bits, in a common
+            compression, without premultiplied alpha.
         is_simple (bool): Whether it is grey or RGB of 8 bits, without an alpha channel.
         orientation (int): Orientation of the stored pixels.
         has_alpha (bool): Whether there is an alpha channel.
@@ -79,7 +81,7 @@ def read_header(path: Path) -> TiffHeader:
         return TiffHeader(
             size=upright_size((page.imagelength, page.imagewidth), orientation),
             frames=len(file.pages),
-            fits_pillow=deepest <= 8 and unsigned,
+            fits_pillow=deepest <= 8 and unsigned and _fits_pillow(page),
             is_simple=bits == 8 and unsigned and page.photometric in _SIMPLE and not page.extrasamples,
             orientation=orientation,
             has_alpha=any(sample in _WITH_ALPHA for sample in page.extrasamples),
@@ -121,6 +123,11 @@ def read_stored(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32] |
     factor = (alpha / np.float32(_full_scale(alpha.dtype))).astype(np.float32)
     is_multiplied = extra[0] == tifffile.EXTRASAMPLE.ASSOCALPHA
     return pixels, (factor > 0).astype(np.float32) if is_multiplied else factor
+
+
+def _fits_pillow(page: TiffPage) -> bool:
+    """Tell whether Pillow knows the compression, and divides by no alpha."""
+    return page.compression in _COMPRESSIONS_OF_PILLOW and tifffile.EXTRASAMPLE.ASSOCALPHA not in page.extrasamples
 
 
 def _orientation(page: TiffPage) -> int:

@@ -91,14 +91,15 @@ def test_one_line_says_what_was_found(tmp_path: Path, caplog: pytest.LogCaptureF
 
 
 class TestMasksInOddPlaces:
+    @pytest.mark.parametrize("name", ["test/ground_truth", "GT", "boxes", "Segmentations"])
     def test_without_a_folder_of_masks_it_is_said_which_may_be_meant(
-        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+        self, tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
     ) -> None:
-        save_mask(save_folder(tmp_path) / "test" / "ground_truth" / "1.png")
+        save_mask(save_folder(tmp_path) / name / "1.png")
         with caplog.at_level(logging.WARNING):
             assert set_up(tmp_path).task == TaskType.CLASSIFICATION
         assert "the evaluation is per image, not per pixel. Give data.mask_dir if these hold the masks" in caplog.text
-        assert "test/ground_truth" in caplog.text
+        assert f"hold the masks: {name}." in caplog.text
 
     @pytest.mark.parametrize("place", ["test/abnormal/masks", "test/abnormal/Label_1", "test/abnormal/ground_truth"])
     def test_masks_below_the_images_are_no_test_images(

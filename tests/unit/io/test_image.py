@@ -257,6 +257,19 @@ class TestTiff:
         tifffile.imwrite(tmp_path / "a.tif", ink, photometric="separated")
         assert self.read(tmp_path / "a.tif")[:, [0, 0, 1], [0, 1, 1]].T.tolist() == [[1, 0, 0], [1, 1, 1], [0, 0, 0]]
 
+    @pytest.mark.parametrize("compression", ["webp", "zstd", "lerc", "jpegxl", "packbits", "lzma"])
+    def test_compressions(self, tmp_path: Path, compression: str) -> None:
+        colours = np.stack([RAMP % 256, RAMP % 7, RAMP % 100], axis=2).astype(np.uint8)
+        tifffile.imwrite(tmp_path / "a.tif", colours, photometric="rgb", compression=compression)
+        assert np.abs(self.read(tmp_path / "a.tif") * 255 - colours.transpose(2, 0, 1)).mean() < 6  # WebP loses some
+
+    def test_premultiplied_colours_are_those_over_black(self, tmp_path: Path) -> None:
+        grey = RAMP.astype(np.uint8) // 2
+        for name, alpha in (("half.tif", np.full_like(grey, 128)), ("none.tif", grey * 0)):
+            pixels = np.dstack([grey, grey, grey, alpha])
+            tifffile.imwrite(tmp_path / name, pixels, photometric="rgb", extrasamples=["assocalpha"])
+            np.testing.assert_allclose(self.read(tmp_path / name)[0] * 255, grey, atol=1e-4)
+
     @pytest.mark.parametrize("byteorder", ["<", ">"])
     @pytest.mark.parametrize("bigtiff", [False, True])
     def test_byte_order_and_large_offsets(self, tmp_path: Path, byteorder: str, bigtiff: bool) -> None:
@@ -281,6 +294,23 @@ class TestTiff:
         (tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:9000])
         with pytest.raises(ImageFileError, match=r"a\.tif: truncated or damaged"):
             read_image(tmp_path / "a.tif")
+
+
+class TestNetpbm:
+    @pytest.mark.parametrize("maximum", [100, 255, 4095, 65535])
+    @pytest.mark.parametrize("kind", ["P2", "P3", "P5", "P6"])
+    def test_any_maximum(self, tmp_path: Path, kind: str, maximum: int) -> None:
+        grey = np.linspace(0, maximum, 64 * 128).astype(np.uint16).reshape(64, 128)
+        pixels = np.dstack([grey] * 3) if kind in {"P3", "P6"} else grey
+        binary = pixels.astype(">u2" if maximum > 255 else "u1").tobytes()
+        body = " ".join(map(str, pixels.ravel())).encode() if kind in {"P2", "P3"} else binary
+        (tmp_path / "a.ppm").write_bytes(f"{kind}\n128 64\n{maximum}\n".encode() + body)
+        if kind == "P3" and maximum > 255:
+            with pytest.raises(ImageFileError, match=r"a\.ppm: a PPM in plain text .* is not supported"):
+                read_image(tmp_path / "a.ppm")
+        else:
+            atol = 0.01 if maximum < 256 else 1e-4
+            np.testing.assert_allclose(read_image(tmp_path / "a.ppm")[1], grey / maximum, atol=atol)
 
 
 class TestAlpha:
