@@ -21,6 +21,8 @@ ASPECT_RATIO_TOLERANCE = 0.01
 _LOSSY = ((0, b"\xff\xd8\xff"), (12, b"VP8 "), (4, b"jP  "), (4, b"ftypavi"))  # JPEG, WebP, JPEG 2000, AVIF
 _RINGING = 0.2  # of the maximum: lower values of a lossy mask are ringing
 _JITTER = 0.04  # of the maximum: by how much the values within a label differ in a lossy mask
+_LABELS = 8  # a mask of more values has soft edges or is a map of many labels
+_FAINT = 0.05  # of the maximum: what is lower in such a mask may be left by resizing
 _RAMP = 0.03  # of the maximum: a plateau with lower steps around it is a part of a soft edge
 _NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
@@ -58,7 +60,8 @@ def lesion_of(values: npt.NDArray[Any], ringing: float = 0.0, jitter: float = 0.
 
     A connected region above the ground is cut at half of its own maximum, which puts soft edges where they belong. The
     same holds around each window of 3 x 3 pixels of one value other than the ground, unless all steps around it are
-    low: this is a lower label beside a higher one.
+    low: this is a lower label beside a higher one. In a mask of more than 8 values, regions of at most 5 % of the
+    maximum without such a window are what resizing leaves around edges, and ground.
 
     Args:
         values (np.ndarray): Mask ``(H, W)``, 0 is the ground.
@@ -75,17 +78,20 @@ def lesion_of(values: npt.NDArray[Any], ringing: float = 0.0, jitter: float = 0.
     above = values > ringing
     if not above.any() or values[above].min() == values.max():
         return above
-    labels, _ = ndimage.label(above, structure=_NEIGHBOURS)
-    peaks = np.asarray(ndimage.maximum(values, labels, index=np.arange(labels.max() + 1)))
-    lesion = above & (values > peaks[labels] / 2)
-    labels_inside = np.where(_inside_labels(values, ringing, jitter), values, np.inf)
+    lowest, highest = ndimage.minimum_filter(values, size=3), ndimage.maximum_filter(values, size=3)
+    is_flat = (lowest > ringing) & (highest - lowest <= jitter)
+    regions, count = ndimage.label(above, structure=_NEIGHBOURS)
+    peaks = np.asarray(ndimage.maximum(values, regions, np.arange(count + 1)), dtype=np.float64)
+    if np.unique(values).size > _LABELS:
+        has_plateau = np.asarray(ndimage.maximum(is_flat, regions, np.arange(count + 1)), dtype=bool)
+        peaks[(peaks <= _FAINT * values.max()) & ~has_plateau] = np.inf
+    lesion = above & (values > peaks[regions] / 2)
+    labels_inside = np.where(_without_slopes(is_flat, values, jitter), values, np.inf)
     return np.asarray(lesion | (values > ndimage.minimum_filter(labels_inside, size=5) / 2))
 
 
-def _inside_labels(values: npt.NDArray[Any], ringing: float, jitter: float) -> npt.NDArray[np.bool_]:
-    """Return the centres of 3 x 3 windows of one value above the ground, without those on a gentle slope."""
-    lowest, highest = ndimage.minimum_filter(values, size=3), ndimage.maximum_filter(values, size=3)
-    is_flat = (lowest > ringing) & (highest - lowest <= jitter)
+def _without_slopes(is_flat: npt.NDArray[np.bool_], values: npt.NDArray[Any], jitter: float) -> npt.NDArray[np.bool_]:
+    """Leave out plateaus that lie on a gentle slope."""
     plateaus, count = ndimage.label(is_flat, structure=_NEIGHBOURS)
     index = np.arange(count + 1)
     above = ndimage.maximum(ndimage.maximum_filter(values, size=5), plateaus, index)

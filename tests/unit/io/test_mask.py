@@ -105,6 +105,21 @@ class TestLabels:
         blurred = np.rint(gaussian_filter(square, sigma))
         assert np.array_equal(lesion_of(blurred), blurred > blurred.max() / 2)
 
+    @pytest.mark.parametrize("size", [(600, 400), (150, 100), (450, 300)])
+    def test_what_resizing_leaves_around_edges_is_ground(self, tmp_path: Path, size: tuple[int, int]) -> None:
+        lesion = np.zeros((200, 300), dtype=np.uint8)
+        lesion[20:100, 20:120] = 255
+        Image.fromarray(lesion).resize(size, Image.Resampling.LANCZOS).save(tmp_path / "mask.png")
+        assert read_mask([tmp_path / "mask.png"], size[::-1]).mean() == pytest.approx((lesion > 0).mean(), rel=0.03)
+
+    def test_numbers_of_many_lesions_are_all_lesion(self, tmp_path: Path) -> None:
+        numbers = np.zeros((120, 200), dtype=np.uint16)
+        for index in range(1, 61):
+            row, column = divmod(index - 1, 10)
+            numbers[row * 20 + 2 : row * 20 + 14, column * 20 + 2 : column * 20 + 20] = index
+        path = save(tmp_path / "numbers.png", numbers)
+        assert np.array_equal(read_mask([path], (120, 200)).numpy() > 0, numbers > 0)
+
     def test_values_up_to_zero_are_ground(self) -> None:
         assert lesion_of(np.array([[-1000, 0, 3]])).tolist() == [[False, False, True]]
 
