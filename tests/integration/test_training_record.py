@@ -5,6 +5,7 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +40,18 @@ def test_a_record_names_weights_data_images_and_thresholds(official, sample_data
 
 
 def test_a_test_of_other_images_or_of_a_part_of_them_is_not_recorded(official, sample_data, tmp_path, caplog) -> None:
+    root = shutil.copytree(sample_data, tmp_path / "data")
+    shutil.copytree(root / "train" / "normal", root / "other")
     model, run = tiny_model(official), engine(tmp_path)
-    run.train(model, datamodule=sample_datamodule(sample_data))
+    run.train(model, datamodule=sample_datamodule(root))
     before = record_of(run)
     with caplog.at_level(logging.INFO):
-        run.test(model, datamodule=sample_datamodule(sample_data, normal_test_dir="train/normal"))
+        run.test(model, datamodule=sample_datamodule(root, normal_test_dir="other"))
     assert record_of(run) == before
     assert "tested on other data than" in caplog.text
     run.trainer.limit_test_batches = 1
     with caplog.at_level(logging.INFO):
-        run.test(model, datamodule=sample_datamodule(sample_data, eval_batch_size=8))
+        run.test(model, datamodule=sample_datamodule(root, eval_batch_size=8))
     assert record_of(run) == before
     assert "only a part of the test set" in caplog.text
 
@@ -67,7 +70,7 @@ def test_a_test_of_the_last_weights_is_not_recorded_beside_the_best(official, sa
 
 
 def test_a_metric_without_a_value_is_null(official, sample_data, tmp_path) -> None:
-    data = MedicalFolder(sample_data, k_shot=4, normal_test_dir="test/abnormal", mask_dir=None)
+    data = MedicalFolder(sample_data, k_shot=4, mask_dir=None)
     data.setup()
     data.test_data.samples = data.test_data.samples[data.test_data.samples["label_index"] == 1].reset_index(drop=True)
     run = engine(tmp_path, 1)
