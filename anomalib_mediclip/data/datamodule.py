@@ -24,7 +24,7 @@ from anomalib_mediclip.data.authors_lists import has_release, read_release
 from anomalib_mediclip.data.checks import usable
 from anomalib_mediclip.data.dataset import MedicalDataset
 from anomalib_mediclip.data.duplicates import warn_of_duplicates
-from anomalib_mediclip.data.samples import LISTED_IN_ERRORS, Sample, require_files, to_dataframe
+from anomalib_mediclip.data.samples import Sample, listed, require_files, to_dataframe
 from anomalib_mediclip.data.support_set import SupportSampler, draw_support_set
 from anomalib_mediclip.data.synthetic_validation import SyntheticValidationDataset
 from anomalib_mediclip.host.datamodule import FixedSplitsDataModule
@@ -258,8 +258,8 @@ class FewShotDataModule(FixedSplitsDataModule):
             if all((folder / name).exists() for name in names):
                 return folder
         found = sorted(path.name for path in self.root.iterdir())
-        listed = ", ".join(found[:LISTED_IN_ERRORS]) + (", ..." if len(found) > LISTED_IN_ERRORS else "")
-        msg = f"{self.root} is not {self.name}: expected {self.expected_layout}, found {listed or 'an empty folder'}"
+        content = listed(found) or "an empty folder"
+        msg = f"{self.root} is not {self.name}: expected {self.expected_layout}, found {content}"
         raise FileNotFoundError(msg)
 
     def _describe_support_set(self, images: list[Path]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from anomalib_mediclip.data.datamodule import FewShotDataModule
 from anomalib_mediclip.data.masks import may_hold_masks, pair_masks, split_masks
-from anomalib_mediclip.data.samples import LISTED_IN_ERRORS, Sample
+from anomalib_mediclip.data.samples import Sample, listed
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class MedicalFolder(FewShotDataModule):
             raise ValueError(msg)
         if masks:
             logger.warning(
-                "%d files in %s look like masks (%s) and are not used as images", len(masks), folder, _listed(masks)
+                "%d files in %s look like masks (%s) and are not used as images", len(masks), folder, listed(masks)
             )
         return images, masks
 
@@ -131,7 +131,7 @@ class MedicalFolder(FewShotDataModule):
         logger.warning(
             "no folder %s: the evaluation is per image, not per pixel.%s",
             self.root / DEFAULT_MASK_DIR,
-            f" Give data.mask_dir if these hold the masks: {_listed(list(candidates))}." if candidates else "",
+            f" Give data.mask_dir if these hold the masks: {listed(list(candidates))}." if candidates else "",
         )
 
 
@@ -144,9 +144,3 @@ def _refuse_overlaps(folders: list[Path]) -> None:
                 "normal test and abnormal test images that do not contain each other"
             )
             raise ValueError(msg)
-
-
-def _listed(paths: list[Path]) -> str:
-    """List the first paths."""
-    listed = ", ".join(str(path) for path in paths[:LISTED_IN_ERRORS])
-    return listed + (", ..." if len(paths) > LISTED_IN_ERRORS else "")

@@ -57,6 +57,22 @@ def to_dataframe(samples: Sequence[Sample], split: str, task: TaskType) -> DataF
     return dataframe
 
 
+def listed(names: Sequence[str | Path]) -> str:
+    """List the first ten names for a message.
+
+    Args:
+        names (Sequence[str | Path]): Names or paths.
+
+    Returns:
+        str: Names, and dots if there are more.
+
+    Example:
+        >>> listed(["a", "b"])
+        'a, b'
+    """
+    return ", ".join(map(str, names[:LISTED_IN_ERRORS])) + (", ..." if len(names) > LISTED_IN_ERRORS else "")
+
+
 def require_files(paths: Iterable[Path]) -> None:
     """Check that files exist.
 

@@ -12,7 +12,7 @@ import mmap
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -104,8 +104,10 @@ def decode(path: str | Path, smooth: bool = True) -> npt.NDArray[Any]:
             _check_size(*header.size)
             _announce_frames(path, header.frames)
             is_large = _factor(*header.size) > 1 and header.is_simple  # Pillow needs a third more memory
-            if not header.fits_pillow or is_large or not _is_known_to_pillow(path):
-                return upright(_decode_tiff(path, smooth), header.orientation)
+            if header.fits_pillow and not is_large:
+                with suppress(Image.UnidentifiedImageError):  # Pillow does not know all kinds of 8 bits
+                    return _decode_with_pillow(path, smooth)
+            return upright(_decode_tiff(path, smooth), header.orientation)
         return _decode_with_pillow(path, smooth)
 
 
@@ -122,9 +124,13 @@ def warn_once(message: str) -> None:
 def _check_size(height: int, width: int) -> None:
     """Refuse an image that would fill the memory, as a damaged header may promise."""
     megapixels = height * width / 1e6
-    if megapixels > max_megapixels():
+    try:
+        limit = max_megapixels()
+    except ValueError as error:  # no fault of the file
+        raise ImageFileError(error) from error
+    if megapixels > limit:
         msg = (
-            f"{width}x{height} pixels are {megapixels:.1f} megapixels, and the limit is {max_megapixels():g}: reduce "
+            f"{width}x{height} pixels are {megapixels:.1f} megapixels, and the limit is {limit:g}: reduce "
             f"the image first, or raise the limit by --max_megapixels, in Python by the environment variable {VARIABLE}"
         )
         raise ImageFileError(msg)
@@ -166,15 +172,6 @@ def _mentions(path: Path, text: bytes) -> bool:
     """Tell whether bytes occur in a file."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return content.find(text) >= 0
-
-
-def _is_known_to_pillow(path: Path) -> bool:
-    """Tell whether Pillow can decode this kind of file."""
-    try:
-        with _opened(path):
-            return True
-    except Image.UnidentifiedImageError:
-        return False
 
 
 def _decode_with_pillow(path: Path, smooth: bool) -> npt.NDArray[Any]:
@@ -243,22 +240,10 @@ def _decode_colour(path: Path, is_png: bool, smooth: bool) -> npt.NDArray[Any]:
     """Decode 16-bit grey-alpha, RGB or RGBA, and large PNGs."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as encoded:
         stored = np.atleast_3d(imagecodecs.png_decode(encoded) if is_png else _decode_with_opencv(encoded))
-    has_alpha = stored.shape[2] in {2, 4}
-    colours = stored[..., :-1] if has_alpha else stored
-    factor: npt.NDArray[Any] | None = stored[..., -1:] if has_alpha else None
+    if stored.shape[2] not in {2, 4}:
+        return _over_black(path, stored, None, 1.0, smooth)
     full = np.float32(255) if stored.dtype == np.uint8 else np.float64(65535)
-    if factor is not None and not factor.any():
-        _announce_alpha(path)
-        factor = None
-
-    def convert(top: int, bottom: int) -> npt.NDArray[Any]:
-        strip = colours[top:bottom]
-        if factor is None:
-            return strip
-        shown = strip * (factor[top:bottom] / full)
-        return np.rint(shown).astype(np.uint8) if stored.dtype == np.uint8 else shown
-
-    return _reduced(convert, stored.shape[0], stored.shape[1], smooth)
+    return _over_black(path, stored[..., :-1], stored[..., -1:], full, smooth)
 
 
 def _decode_with_opencv(encoded: mmap.mmap) -> npt.NDArray[Any]:
@@ -276,18 +261,25 @@ def _decode_with_opencv(encoded: mmap.mmap) -> npt.NDArray[Any]:
 def _decode_tiff(path: Path, smooth: bool) -> npt.NDArray[Any]:
     """Decode a TIFF that Pillow does not read rightly."""
     stored, alpha = tiff.read_stored(path)
+    return _over_black(path, stored, alpha, np.float32(1), smooth)
+
+
+def _over_black(
+    path: Path, colours: npt.NDArray[Any], alpha: npt.NDArray[Any] | None, opaque: Any, smooth: bool
+) -> npt.NDArray[Any]:
+    """Composite decoded pixels over black; ``opaque`` is the value of ``alpha`` of an opaque one."""
     if alpha is not None and not alpha.any():
         _announce_alpha(path)
         alpha = None
 
     def convert(top: int, bottom: int) -> npt.NDArray[Any]:
-        strip = stored[top:bottom]
+        strip = colours[top:bottom]
         if alpha is None:
             return strip
-        shown = strip * alpha[top:bottom]
-        return np.rint(shown).astype(np.uint8) if stored.dtype == np.uint8 else shown
+        shown = np.asarray(strip * (alpha[top:bottom] / opaque))
+        return np.rint(shown).astype(np.uint8) if colours.dtype == np.uint8 else shown
 
-    return _reduced(convert, stored.shape[0], stored.shape[1], smooth)
+    return _reduced(convert, colours.shape[0], colours.shape[1], smooth)
 
 
 def _factor(height: int, width: int) -> int:

@@ -76,8 +76,8 @@ def named(path: Path) -> Iterator[None]:
     except (PermissionError, FileNotFoundError):
         raise
     except ImageFileError as error:
-        message = str(error) if str(path) in str(error) else f"cannot read {path}: {error}"
-        raise ImageFileError(message) from error
+        msg = f"cannot read {path}: {error}"
+        raise ImageFileError(msg) from error
     except Image.UnidentifiedImageError as error:
         msg = f"cannot read {path}: {_unidentified(path)}"
         raise ImageFileError(msg) from error

@@ -91,7 +91,7 @@ def _images_of(path: Path, left_out: Path | None) -> list[Path]:
         if left_out is None or not left_out.exists():
             raise
         msg = (
-            f"no images in {path} but results of former runs in {left_out}, which are not predicted. "
+            f"no images in {path} but results of former runs in {left_out}, which are not predicted ({error}). "
             "Give the folder of the images, or a folder within the results."
         )
         raise ValueError(msg) from error
