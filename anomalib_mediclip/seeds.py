@@ -3,6 +3,7 @@
 
 """Seeds that follow the global one where none is given."""
 
+import hashlib
 import os
 
 
@@ -27,3 +28,20 @@ def used_seed(seed: int | None) -> int:
         msg = f"seed={used}: it must not be negative"
         raise ValueError(msg)
     return used
+
+
+def number_of(name: str) -> int:
+    """Return a number that stands for a name in a seed: the same on every machine.
+
+    Args:
+        name (str): Name, such as that of an image.
+
+    Returns:
+        int: Number below 2^64.
+
+    Example:
+        >>> number_of("patient_1.png")
+        17597073455248215875
+    """
+    digest = hashlib.sha256(name.encode("utf-8", errors="surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "little")

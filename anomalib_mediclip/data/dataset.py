@@ -55,9 +55,14 @@ class MedicalDataset(AnomalibDataset):
         self._cached_items: dict[str, ImageItem] = {}
 
     @property
+    def is_repeatable(self) -> bool:
+        """Whether an item is the same each time."""
+        return _is_deterministic(self.augmentations)
+
+    @property
     def caches(self) -> bool:
-        """Whether items are kept: only if wanted, and if the augmentations give the same result each time."""
-        return self.cache and _is_deterministic(self.augmentations)
+        """Whether items are kept: only if that is wanted, and they are the same each time."""
+        return self.cache and self.is_repeatable
 
     def __getitem__(self, index: int) -> ImageItem:
         """Return an item that shares no memory with the cache.

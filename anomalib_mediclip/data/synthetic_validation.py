@@ -52,6 +52,11 @@ class SyntheticValidationDataset(AnomalibDataset):
         self._generator: MedicalAnomalyGenerator | None = None
         self._painted: dict[tuple[str, int], tuple[torch.Tensor, torch.Tensor]] = {}
 
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether an item is the same each time."""
+        return self._support.is_repeatable
+
     def __getitem__(self, index: int) -> ImageItem:
         """Return a support image, painted or not.
 

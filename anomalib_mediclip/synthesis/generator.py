@@ -10,7 +10,6 @@ name and by nothing else, so that a result depends neither on the batch nor on w
 (In the official implementation each worker repeats its draws in every epoch.)
 """
 
-import hashlib
 from collections.abc import Sequence
 from typing import Literal, TypedDict, get_args
 
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torchvision.transforms import v2
 
+from anomalib_mediclip.seeds import number_of
 from anomalib_mediclip.synthesis import cut_paste, intensity, source
 from anomalib_mediclip.synthesis.arguments import (
     check_choice,
@@ -259,8 +259,7 @@ class MedicalAnomalyGenerator(v2.Transform):
         return result, mask, corner
 
     def _random_generator(self, name: str, epoch: int) -> np.random.Generator:
-        digest = hashlib.sha256(name.encode("utf-8", errors="surrogatepass")).digest()
-        return np.random.default_rng([self.seed, epoch, int.from_bytes(digest[:8], "little")])
+        return np.random.default_rng([self.seed, epoch, number_of(name)])
 
     def _choose_task(self, rng: np.random.Generator) -> str:
         weights = np.array(list(self.tasks.values()), dtype=np.float64)

@@ -23,7 +23,7 @@ def test_a_part_of_a_data_set_can_be_trained_on(official, sample_data, tmp_path)
     data = sample_datamodule(sample_data)
     data.setup()
     loader = DataLoader(Subset(data.train_data, [1, 3, 4]), batch_size=2, collate_fn=data.train_data.collate_fn)
-    model = tiny_model(official)
+    model = tiny_model(official, views=1)
     names: list[str] = []
     generate = model.anomaly_generator.forward
     model.anomaly_generator.forward = lambda image, given, epoch: names.extend(given) or generate(image, given, epoch)

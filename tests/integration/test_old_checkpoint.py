@@ -26,7 +26,12 @@ def old(fixtures: Path, official, tmp_path: Path) -> Path:
 
 def resumed(official, root: Path, folder: Path, checkpoint: Path) -> MediCLIP:
     model = MediCLIP(
-        official.encoder, layers=LAYERS, image_size=IMAGE_SIZE, encoder_precision="float32", visualizer=False
+        official.encoder,
+        layers=LAYERS,
+        image_size=IMAGE_SIZE,
+        views=None,  # as all trainings were then
+        encoder_precision="float32",
+        visualizer=False,
     )
     datamodule = MedicalFolder(root, k_shot=4, train_batch_size=4)
     engine(folder, epochs=4).fit(model, datamodule=datamodule, ckpt_path=checkpoint)

@@ -12,6 +12,7 @@ from anomalib.engine import Engine
 from anomalib.models import get_model
 from anomalib.models.components import AnomalibModule
 from sklearn.metrics import roc_auc_score
+from torchvision.transforms.v2 import RandomHorizontalFlip
 
 from anomalib_mediclip import CalibrationPostProcessor, MedicalFolder, MediCLIP, SimpleNet
 from tests.conftest import REPOSITORY
@@ -112,16 +113,40 @@ def test_same_seed_same_weights_bit_for_bit_with_and_without_workers(sample_data
 def test_noise_differs_from_step_to_step(sample_data, tmp_path) -> None:
     model = tiny_model()
     drawn: list[float] = []
-    forward = model.model.forward
+    head = model.model.head
 
-    def watched(images: torch.Tensor, generator: torch.Generator | None = None):
+    def watched(features, image_size, generator: torch.Generator | None = None):
         if generator is not None:
             drawn.append(generator.initial_seed())
-        return forward(images, generator)
+        return head(features, image_size, generator)
 
-    model.model.forward = watched
+    model.model.head = watched
     engine(tmp_path).fit(model, datamodule=sample_datamodule(sample_data))
     assert len(drawn) == len(set(drawn)) == 4
+
+
+def test_the_support_set_is_encoded_once(sample_data, tmp_path) -> None:
+    model, sizes = tiny_model(), []
+    model.model.vision_encoder.register_forward_pre_hook(
+        lambda module, inputs: sizes.append(len(inputs[0])) if model.training else None
+    )
+    engine(tmp_path / "once", epochs=3).fit(model, datamodule=sample_datamodule(sample_data))
+    assert sum(sizes) == 8
+    varied = tiny_model()
+    varied.encode_support_set = lambda: None  # as where augmentations change the images
+    engine(tmp_path / "anew", epochs=3).fit(varied, datamodule=sample_datamodule(sample_data))
+    for name, value in learnt(varied).items():
+        torch.testing.assert_close(learnt(model)[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_images_that_augmentations_change_are_encoded_every_time(sample_data, tmp_path) -> None:
+    model, sizes = tiny_model(), []
+    model.model.vision_encoder.register_forward_pre_hook(
+        lambda module, inputs: sizes.append(len(inputs[0])) if model.training else None
+    )
+    data = sample_datamodule(sample_data, train_augmentations=RandomHorizontalFlip())
+    engine(tmp_path, epochs=3).fit(model, datamodule=data)
+    assert sum(sizes) == 3 * 8
 
 
 def test_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(sample_data, tmp_path) -> None:

@@ -82,6 +82,28 @@ def check_options(checkpoint: Mapping[str, Any], present: Mapping[str, Any]) -> 
         raise ValueError(msg)
 
 
+def check_run(started: Mapping[str, Any], present: Mapping[str, Any]) -> None:
+    """Refuse to resume a run with options that would make it another run.
+
+    Args:
+        started (Mapping[str, Any]): Constructor arguments that the run was started with; what a version did not know
+            yet is missing, and was None.
+        present (Mapping[str, Any]): Those of the model that resumes it which must be the same.
+
+    Raises:
+        ValueError: If one differs; names both values and the cure.
+    """
+    for name, value in present.items():
+        former = started.get(name)
+        if former != value:
+            given, needed = ("null" if choice is None else choice for choice in (value, former))
+            msg = (
+                f"The run was started with --model.{name} {needed}, and is resumed with {given}: that would be another "
+                f"training. Give --model.{name} {needed}, or start anew without the checkpoint."
+            )
+            raise ValueError(msg)
+
+
 def check_given_options(trained: Mapping[str, Any], given: Mapping[str, Any], free: Collection[str]) -> None:
     """Refuse options that a user gives beside a checkpoint, and that differ from those in training.
 

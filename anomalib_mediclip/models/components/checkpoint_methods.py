@@ -28,6 +28,7 @@ from anomalib_mediclip.models.components.checkpoint import (
     check_given_options,
     check_model,
     check_options,
+    check_run,
     describe_options,
 )
 from anomalib_mediclip.models.components.training_record import RECORD, describe_training, read_test_record
@@ -48,6 +49,7 @@ class CheckpointMethods(CheckpointHooks):
     Attributes:
         TRAINING_OPTIONS (frozenset[str]): Options that matter in training only. A checkpoint is refused by a model
             that differs in any other option.
+        OPTIONS_OF_A_RUN (tuple[str, ...]): Options among these that must not change when a run is resumed.
         DERIVED (tuple[str, ...]): Prefixes of state that follows from what was learnt.
         training_record (dict[str, Any]): Plain data: ``weights``, the hash of what was learnt; ``data``, ``versions``,
             ``epochs``, ``steps``, ``seed``; and ``test``, the record of the test. Unknown facts are absent.
@@ -57,6 +59,7 @@ class CheckpointMethods(CheckpointHooks):
     """
 
     TRAINING_OPTIONS: ClassVar[frozenset[str]] = frozenset({"seed"})
+    OPTIONS_OF_A_RUN: ClassVar[tuple[str, ...]] = ()
     DERIVED: ClassVar[tuple[str, ...]] = ()
 
     training_record: dict[str, Any] = {}  # noqa: RUF012  # replaced, never changed
@@ -136,7 +139,9 @@ class CheckpointMethods(CheckpointHooks):
         self.calibrated_weights = self.hash_learnt(checkpoint["state_dict"])
         trainer = attached_trainer(self)
         if trainer is not None and trainer.state.fn == TrainerFn.FITTING:
-            self._continue_seed(checkpoint["hyper_parameters"].get("seed", self.used_seed))
+            options = checkpoint["hyper_parameters"]
+            check_run(options, {name: self.hparams[name] for name in self.OPTIONS_OF_A_RUN})
+            self._continue_seed(options.get("seed", self.used_seed))
 
     def _continue_seed(self, started: int) -> None:
         """Resume with the seed that a run was started with, or say that another one is given."""

@@ -48,14 +48,14 @@ class AnomalyMapGenerator(nn.Module):
         self,
         adapted: list[torch.Tensor],
         prompt_features: torch.Tensor,
-        image_size: tuple[int, int],
+        image_size: torch.Size | tuple[int, int],
     ) -> torch.Tensor:
         """Compute the maps.
 
         Args:
             adapted (list[torch.Tensor]): Unit vectors g_j of shape ``(B, C, H_j, W_j)``, one tensor for each block.
             prompt_features (torch.Tensor): Unit vectors f_n and f_a, shape ``(2, C)``.
-            image_size (tuple[int, int]): Height and width of the maps in pixels.
+            image_size (torch.Size | tuple[int, int]): Height and width of the maps in pixels.
 
         Returns:
             torch.Tensor: S_n and S_a of shape ``(B, 2, H, W)``, probabilities in [0, 1] that add up to 1.
@@ -70,12 +70,12 @@ class AnomalyMapGenerator(nn.Module):
         return torch.cat([1 - abnormal, abnormal], dim=1)
 
 
-def _average(maps: list[torch.Tensor], image_size: tuple[int, int]) -> torch.Tensor:
+def _average(maps: list[torch.Tensor], image_size: torch.Size | tuple[int, int]) -> torch.Tensor:
     """Upsample maps ``(B, 1, H_j, W_j)`` to the image and average them."""
     return torch.stack([_upsample(m, image_size) for m in maps]).mean(dim=0)
 
 
-def _upsample(maps: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:
+def _upsample(maps: torch.Tensor, image_size: torch.Size | tuple[int, int]) -> torch.Tensor:
     """Interpolate bilinearly, corners aligned as in the official code.
 
     It is written as two matrix products because the backward pass of ``interpolate`` takes many times as long.

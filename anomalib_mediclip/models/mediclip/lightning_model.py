@@ -8,9 +8,9 @@ Paper: https://arxiv.org/abs/2405.11315
 
 import contextlib
 import copy
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any
 
 import torch
 from anomalib.data import ImageBatch
@@ -21,34 +21,21 @@ from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import nn
-from torch.utils.data import DataLoader
-from torchvision.transforms.v2 import Resize
 
 from anomalib_mediclip.data.dataset import image_paths
 from anomalib_mediclip.evaluation import CalibrationPostProcessor
 from anomalib_mediclip.io import relative_names
-from anomalib_mediclip.models.components.frozen_encoder import EncoderPrecision, FrozenEncoderModule
-from anomalib_mediclip.models.components.pre_processing import transform_of
+from anomalib_mediclip.models.components.feature_cache import storage_type
+from anomalib_mediclip.models.components.frozen_encoder import EncoderPrecision, FrozenEncoderModule, in_range
 from anomalib_mediclip.models.mediclip.anomaly_map import Aggregation
 from anomalib_mediclip.models.mediclip.builder import AdapterType, build_mediclip
 from anomalib_mediclip.models.mediclip.loss import MediCLIPLoss
+from anomalib_mediclip.models.mediclip.painted_views import FreshPaintings, PaintedViews, check_views
 from anomalib_mediclip.models.mediclip.prompting import ABNORMAL_TOKENS, NORMAL_TOKENS, PromptType
-from anomalib_mediclip.models.mediclip.support_features import SupportFeatures
 from anomalib_mediclip.models.mediclip.torch_model import MediCLIPModel
 from anomalib_mediclip.synthesis import MedicalAnomalyGenerator, SynthesisOptions
 
 MAX_SOURCES = 512  # support images kept in memory for CutPaste to cut from
-
-
-@dataclass
-class PaintedBatch(ImageBatch):
-    """Batch whose images have synthetic anomalies.
-
-    Attributes:
-        painted_mask (torch.Tensor | None): Masks of the anomalies, float32 ``(B, 1, H, W)`` in [0, 1].
-    """
-
-    painted_mask: torch.Tensor | None = None
 
 
 class MediCLIP(FrozenEncoderModule, AnomalibModule):
@@ -81,6 +68,11 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         synthesis (SynthesisOptions | None, optional): Options of the synthetic anomalies, as a mapping such as
             ``{"tasks": {"source": 1}, "blending": "paste"}``; ``python -m anomalib_mediclip.synthesis --help`` explains
             them. Defaults to ``None``: the paper's three tasks with equal probability.
+        views (int | None, optional): Number of painted views of each support image. They are encoded once, before the
+            first step, and visited in a new order again and again; more views need more time and memory. None paints
+            and encodes afresh in every epoch, as the official code does. Defaults to ``25``.
+        cache_limit (float, optional): Gigabytes of features that are kept in memory; what exceeds that lies in a file
+            in the folder of the run until the training ends. Defaults to ``4.0``.
         learning_rate (float, optional): Learning rate of Adam. Defaults to ``1e-3``.
         encoder_precision (str, optional): ``float32``, or ``bfloat16``, in which the frozen encoder is twice as fast
             where the hardware has it; learned weights, maps and loss stay in float32. Defaults to ``"auto"``:
@@ -111,12 +103,18 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
 
     MAX_EPOCHS = 200  # official code; the paper does not say
     FROZEN = ("vision_encoder", "prompts.text_encoder")
-    TRAINING_OPTIONS = FrozenEncoderModule.TRAINING_OPTIONS | {"learning_rate", "synthesis"}
+    TRAINING_OPTIONS = FrozenEncoderModule.TRAINING_OPTIONS | {
+        "learning_rate",
+        "synthesis",
+        "views",
+        "cache_limit",
+    }
+    OPTIONS_OF_A_RUN = ("views",)
     DERIVED = ("model.prompt_features",)
-    EXPECTED_WARNINGS = (*FrozenEncoderModule.EXPECTED_WARNINGS, "You have overridden `on_before_batch_transfer`")
 
     model: MediCLIPModel
     anomaly_generator: MedicalAnomalyGenerator
+    _painted: FreshPaintings | PaintedViews | None = None
 
     def __init__(
         self,
@@ -133,6 +131,8 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         temperature: float = 0.07,
         aggregation: Aggregation = "probability",
         synthesis: SynthesisOptions | None = None,
+        views: int | None = 25,
+        cache_limit: float = 4.0,  # noqa: ARG002  # a hyper-parameter, read when a training starts
         learning_rate: float = 1e-3,  # noqa: ARG002  # a hyper-parameter, read in configure_optimizers
         encoder_precision: EncoderPrecision = "auto",  # noqa: ARG002  # a hyper-parameter, read in setup
         seed: int | None = None,  # noqa: ARG002  # a hyper-parameter, read as used_seed
@@ -141,6 +141,7 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         evaluator: Evaluator | bool = True,
         visualizer: Visualizer | bool = True,
     ) -> None:
+        check_views(views)
         if pre_processor is True:
             pre_processor = self.configure_pre_processor(image_size)
         super().__init__(pre_processor, post_processor, evaluator, visualizer)
@@ -162,52 +163,51 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         self.finish_encoder()
         self.anomaly_generator = MedicalAnomalyGenerator(**(synthesis or {}), seed=self.used_seed)
         self.loss = MediCLIPLoss()
-        self._names: dict[str, str] = {}
-        self._support_features: SupportFeatures | None = None
 
     # -- training ------------------------------------------------------------------------------------------------------
 
     def on_train_start(self) -> None:
-        """Give the generator the support images that CutPaste cuts from."""
-        dataset: Any = cast("DataLoader", self.trainer.train_dataloader).dataset
-        step = -(-len(dataset) // MAX_SOURCES)
-        self._names = relative_names(image_paths(dataset))
-        items = [dataset[index] for index in range(0, len(dataset), step)]
-        transform = transform_of(self.pre_processor)
-        images = [_in_range(transform(item.image) if transform else item.image) for item in items]
+        """Get ready to paint, and paint and encode the views that all epochs take."""
+        super().on_train_start()
+        paths = image_paths(self.training_set)
+        names = relative_names(paths)
+        step = -(-len(paths) // MAX_SOURCES)
         self.anomaly_generator.seed = self.used_seed
-        self.anomaly_generator.set_support_set(images)
-        self._support_features = None
-        if self.anomaly_generator.tasks.get("identity"):
-            names = [self._names[item.image_path] for item in items]
-            self._support_features = SupportFeatures(self.model.vision_encoder, dict(zip(names, images, strict=True)))
+        self.anomaly_generator.set_support_set([self.support_image(i) for i in range(0, len(paths), step)])
+        views: int | None = self.hparams["views"]
+        if views is None:
+            self._painted = FreshPaintings(self.anomaly_generator, self.model.vision_encoder, names)
+        else:
+            self._painted = PaintedViews(names, views, self.used_seed, self.feature_cache.table(len(names) * views))
+            self._painted.encode(self._image_by_path(paths), self.anomaly_generator, self._encode, self.shows_progress)
 
-    def on_before_batch_transfer(self, batch: ImageBatch, dataloader_idx: int) -> ImageBatch:
-        """Paint anomalies while a GPU still computes the step before, if the pre-processor will change nothing."""
-        del dataloader_idx
-        transform = transform_of(self.pre_processor)
-        is_final = transform is None or (isinstance(transform, Resize) and _size_of(batch) == self.image_size)
-        return self._paint(batch) if self.trainer.training and self._names and is_final else batch
+    def _image_by_path(self, paths: Sequence[str]) -> Callable[[str], torch.Tensor]:
+        """Return a function that reads a support image: anew for each view only if augmentations change it."""
+        positions = {path: index for index, path in enumerate(paths)}
+
+        def read(path: str) -> torch.Tensor:
+            return self.support_image(positions[path])
+
+        return lru_cache(maxsize=1)(read) if getattr(self.training_set, "is_repeatable", False) else read
+
+    def _encode(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Extract patch features, in the type in which they are kept."""
+        kept = storage_type(self.model.vision_encoder)
+        return [features.to(kept) for features in self.encode(images)]
 
     def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
-        """Compute the loss of a batch (Eq. 3), after synthesising anomalies on it if that is still to be done."""
+        """Compute the loss of a batch of painted support images (Eq. 3)."""
         del args, kwargs
-        painted = batch if isinstance(batch, PaintedBatch) else self._paint(batch)
-        images, masks = _in_range(painted.image), torch.as_tensor(painted.painted_mask)
-        names = self._names_of(batch)
-        patch_features = self._support_features.encode(images, names) if self._support_features else None
-        loss = self.loss(self.model(images, patch_features), masks.squeeze(1))
+        assert self._painted is not None, "a training starts with on_train_start"
+        patch_features, masks = self._painted(batch, in_range(batch.image), self.current_epoch)
+        loss = self.loss(self.model.head(patch_features, self.image_size), masks)
         cure = f"Lower --model.learning_rate ({self.hparams['learning_rate']}), or use --trainer.precision 32."
-        return self.checked_loss(loss, len(images), cure)
+        return self.checked_loss(loss, len(masks), cure)
 
-    def _paint(self, batch: ImageBatch) -> PaintedBatch:
-        """Paint anomalies on a batch of normal images."""
-        images, masks = self.anomaly_generator(_in_range(batch.image), self._names_of(batch), self.current_epoch)
-        return PaintedBatch(image=images, image_path=batch.image_path, gt_label=batch.gt_label, painted_mask=masks)
-
-    def _names_of(self, batch: ImageBatch) -> list[str]:
-        """Return the names that decide which anomalies are painted."""
-        return [self._names[path] for path in batch.image_path or []]
+    def forget_features(self) -> None:
+        """Forget the painted views as well."""
+        super().forget_features()
+        self._painted = None
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return Adam with the settings of the official code, over prompts and adapters.
@@ -249,14 +249,3 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
     def painter(self) -> MedicalAnomalyGenerator:
         """Return a copy of the generator that the model is trained with."""
         return copy.deepcopy(self.anomaly_generator)
-
-
-def _size_of(batch: ImageBatch) -> tuple[int, int]:
-    """Return height and width of the images of a batch."""
-    height, width = torch.as_tensor(batch.image).shape[-2:]
-    return height, width
-
-
-def _in_range(image: torch.Tensor | None) -> torch.Tensor:
-    """Return a plain tensor in [0, 1]: some interpolations overshoot when they resize."""
-    return torch.as_tensor(image).as_subclass(torch.Tensor).clamp(0, 1)

@@ -6,6 +6,7 @@
 from typing import Any
 
 import torch
+from open_clip.transformer import ResidualAttentionBlock
 from torch import nn
 
 
@@ -70,20 +71,47 @@ class TextEncoder(nn.Module):
             torch.Tensor: Prompt features F(p) of shape ``(P, C)``, not normalised.
         """
         hidden = embeddings + self.positional_embedding[: embeddings.shape[1]]
-        packed = hidden.flatten(0, 1)[packing.tokens].to(next(self.transformer.parameters()).dtype)
-        hidden = self.transformer(packed, attn_mask=packing.mask(self.attention_mask))
-        return self.ln_final(hidden.flatten(0, 1)[packing.ends].float()) @ self.text_projection
+        hidden = hidden.flatten(0, 1)[packing.tokens].to(next(self.transformer.parameters()).dtype)
+        mask = packing.mask(self.attention_mask)
+        *blocks, last = self.transformer.resblocks
+        for block in blocks:
+            hidden = block(hidden, attn_mask=mask)
+        ends = _at_ends(last, hidden, packing.ends, mask)
+        return self.ln_final(ends.float()) @ self.text_projection
+
+
+def _at_ends(block: Any, hidden: torch.Tensor, ends: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Run the last block for the end-of-text tokens alone, which see the others.
+
+    Args:
+        block (Any): Block of open_clip's transformer.
+        hidden (torch.Tensor): Tokens before the block, ``(1, T, W)`` or ``(P, L, W)``.
+        ends (torch.Tensor): Positions of the end-of-text tokens among all of these, shape ``(P,)``.
+        mask (torch.Tensor | None): Mask ``(T, T)`` that is added to the attention.
+
+    Returns:
+        torch.Tensor: End-of-text tokens after the block, shape ``(P, W)``.
+    """
+    one_mask_for_several = mask is not None and len(hidden) > 1  # but their end-of-text tokens are at several places
+    if type(block) is not ResidualAttentionBlock or not block.attn.batch_first or one_mask_for_several:
+        return block(hidden, attn_mask=mask).flatten(0, 1)[ends]
+    queries = hidden.flatten(0, 1)[ends].view(len(hidden), -1, hidden.shape[-1])
+    seen = block.ln_1(hidden)
+    mask = mask if mask is None else mask[ends]
+    queries = queries + block.ls_1(block.attention(block.ln_1(queries), seen, seen, mask))
+    return (queries + block.ls_2(block.mlp(block.ln_2(queries)))).flatten(0, 1)
 
 
 class Packing(nn.Module):
     """Tokens that must go through the text encoder so that the prompt features are exact.
 
-    Under the causal mask no token sees a later one, so everything after the end-of-text token can be left out; what is
-    left of all prompts goes through the encoder as one sequence, in which a token sees the earlier ones of its own
-    prompt only. Without the mask every prompt is computed at the encoder's full length.
+    Under the causal mask no token sees a later one. So everything after the end-of-text token can be left out, and the
+    start-of-text token, which sees nothing but itself, is the same in all prompts and computed once. What is left of
+    all prompts goes through the encoder as one sequence, in which a token sees the start and the earlier ones of its
+    own prompt only. Without the mask every prompt is computed at the encoder's full length.
 
     Args:
-        end_of_text (torch.Tensor): Position of the end-of-text token of each prompt, shape ``(P,)``.
+        end_of_text (torch.Tensor): Position of the end-of-text token of each prompt, shape ``(P,)``, from 1.
         length (int): Number of tokens in a prompt before packing.
         causal (bool): Whether the text encoder runs under the causal mask.
 
@@ -94,7 +122,7 @@ class Packing(nn.Module):
     Example:
         >>> packing = Packing(torch.tensor([2, 1]), length=4, causal=True)
         >>> packing.tokens.tolist(), packing.ends.tolist()
-        ([[0, 1, 2, 4, 5]], [2, 4])
+        ([[0, 1, 2, 5]], [2, 3])
     """
 
     tokens: torch.Tensor
@@ -106,7 +134,9 @@ class Packing(nn.Module):
         tokens = torch.arange(len(end_of_text) * length).view(-1, length)
         ends = tokens[:, 0] + end_of_text
         if causal:
-            tokens = tokens[torch.arange(length) <= end_of_text[:, None]]
+            computed = torch.arange(length) <= end_of_text[:, None]
+            computed[1:, 0] = False
+            tokens = tokens[computed]
             tokens, ends = tokens[None], torch.searchsorted(tokens, ends)
         self.register_buffer("tokens", tokens, persistent=False)
         self.register_buffer("ends", ends, persistent=False)
@@ -123,4 +153,5 @@ class Packing(nn.Module):
         if attention_mask is None or not self.causal:
             return attention_mask
         prompt, position = self.tokens[0] // self.length, self.tokens[0] % self.length
-        return attention_mask[position[:, None], position].masked_fill(prompt[:, None] != prompt, -torch.inf)
+        foreign = (prompt[:, None] != prompt) & (position != 0)
+        return attention_mask[position[:, None], position].masked_fill(foreign, -torch.inf)

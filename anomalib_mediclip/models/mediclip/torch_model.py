@@ -58,25 +58,35 @@ class MediCLIPModel(nn.Module):
         self.anomaly_map_generator = anomaly_map_generator
         self.register_buffer("prompt_features", torch.zeros(2, prompts.width))
 
-    def forward(
-        self, images: torch.Tensor, patch_features: list[torch.Tensor] | None = None
-    ) -> torch.Tensor | InferenceBatch:
-        """Compute the anomaly maps of a batch.
+    def forward(self, images: torch.Tensor) -> torch.Tensor | InferenceBatch:
+        """Compute the anomaly maps of images.
 
         Args:
             images (torch.Tensor): RGB images in [0, 1] of shape ``(B, 3, H, W)``, of the model's image size.
-            patch_features (list[torch.Tensor] | None, optional): Their patch features, if they are known.
-                Defaults to ``None``.
+
+        Returns:
+            torch.Tensor | InferenceBatch: As :meth:`head`.
+        """
+        return self.head(self.vision_encoder(images), images.shape[-2:])
+
+    def head(
+        self, patch_features: list[torch.Tensor], image_size: torch.Size | tuple[int, int]
+    ) -> torch.Tensor | InferenceBatch:
+        """Compute the anomaly maps from patch features: all that is learnt, and all that a training step runs.
+
+        Args:
+            patch_features (list[torch.Tensor]): Patch features of shape ``(B, C_j, H_j, W_j)``, one tensor for each
+                tapped block.
+            image_size (torch.Size | tuple[int, int]): Height and width of the maps in pixels.
 
         Returns:
             torch.Tensor | InferenceBatch: In training S_n and S_a of shape ``(B, 2, H, W)``; otherwise the anomaly map
             S_a of shape ``(B, 1, H, W)`` and the image score max(S_a) of shape ``(B,)``, both probabilities.
         """
-        patch_features = patch_features or self.vision_encoder(images)
         prompt_features = self.prompts() if self.training else self.prompt_features
-        with _full_precision(images.device.type):
+        with _full_precision(patch_features[0].device.type):
             adapted = [adapter(features) for adapter, features in zip(self.adapters, patch_features, strict=True)]
-            probabilities = self.anomaly_map_generator(adapted, prompt_features.float(), images.shape[-2:])
+            probabilities = self.anomaly_map_generator(adapted, prompt_features.float(), image_size)
         if self.training:
             return probabilities
         anomaly_map = probabilities[:, 1:]

@@ -29,12 +29,12 @@ class AnomalyMapGenerator(nn.Module):
         super().__init__()
         self.smooth = GaussianBlur2d(sigma=SMOOTHING)
 
-    def forward(self, patch_scores: torch.Tensor, image_size: tuple[int, int]) -> InferenceBatch:
+    def forward(self, patch_scores: torch.Tensor, image_size: torch.Size | tuple[int, int]) -> InferenceBatch:
         """Compute map and score.
 
         Args:
             patch_scores (torch.Tensor): Anomaly scores -D of shape ``(B, 1, H_0, W_0)``, any range.
-            image_size (tuple[int, int]): Height and width of the map in pixels, each at least 17.
+            image_size (torch.Size | tuple[int, int]): Height and width of the map in pixels, each at least 17.
 
         Returns:
             InferenceBatch: Anomaly map of shape ``(B, 1, H, W)`` and image score of shape ``(B,)``, unbounded; higher

@@ -112,10 +112,17 @@ class SimpleNet(FrozenEncoderModule, AnomalibModule):
         self.finish_encoder()
         self.loss = SimpleNetLoss()
 
+    def on_train_start(self) -> None:
+        """Encode the support set: its features never change."""
+        super().on_train_start()
+        self.encode_support_set()
+
     def training_step(self, batch: ImageBatch, batch_idx: int, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Tell normal features of a batch from anomalous ones and compute the loss (paper, section 3.5)."""
         del args, kwargs
-        normal, anomalous = self.model(batch.image, self._noise_generator(batch_idx))
+        noise = self._noise_generator(batch_idx)
+        outputs: Any = self.model.head(self.support_features(batch), self.image_size, noise)
+        normal, anomalous = outputs
         cure = "Use --trainer.precision 32, and look for images that cannot be right."
         return self.checked_loss(self.loss(normal, anomalous), batch.batch_size, cure)
 

@@ -72,13 +72,28 @@ class SimpleNetModel(nn.Module):
             self.discriminator = Discriminator(width)
         self.anomaly_map_generator = AnomalyMapGenerator()
 
-    def forward(
-        self, images: torch.Tensor, generator: torch.Generator | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor] | InferenceBatch:
-        """Score the patches of a batch.
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | InferenceBatch:
+        """Score the patches of images.
 
         Args:
             images (torch.Tensor): RGB images in [0, 1] of shape ``(B, 3, H, W)``.
+
+        Returns:
+            tuple[torch.Tensor, torch.Tensor] | InferenceBatch: As :meth:`head`.
+        """
+        return self.head(self.vision_encoder(images), images.shape[-2:])
+
+    def head(
+        self,
+        patch_features: list[torch.Tensor],
+        image_size: torch.Size | tuple[int, int],
+        generator: torch.Generator | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor] | InferenceBatch:
+        """Score patches from their features: all that is learnt.
+
+        Args:
+            patch_features (list[torch.Tensor]): Feature maps of shape ``(B, C_l, H_l, W_l)``, the largest first.
+            image_size (torch.Size | tuple[int, int]): Height and width of the maps in pixels.
             generator (torch.Generator | None, optional): Source of the noise in training, on the CPU so that the noise
                 is the same on every device. Defaults to ``None``: the global generator.
 
@@ -87,9 +102,9 @@ class SimpleNetModel(nn.Module):
             features, ``(B, 1, H_0, W_0)`` each; otherwise anomaly map ``(B, 1, H, W)`` and image score ``(B,)``, both
             the paper's unbounded scores (see :class:`AnomalyMapGenerator`).
         """
-        adapted = self.adaptor(local_features(self.vision_encoder(images)))
+        adapted = self.adaptor(local_features(patch_features))
         if not self.training:
-            return self.anomaly_map_generator(-self.discriminator(adapted), images.shape[-2:])
+            return self.anomaly_map_generator(-self.discriminator(adapted), image_size)
         noise = self.noise * torch.randn(adapted.shape, generator=generator).to(adapted)
         # in one pass, as officially: the batch statistics are those of both kinds together
         normal, anomalous = self.discriminator(torch.cat([adapted, adapted + noise])).chunk(2)

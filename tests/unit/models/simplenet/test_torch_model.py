@@ -67,7 +67,7 @@ def test_noise_has_the_deviation_asked_for_and_comes_from_the_generator() -> Non
     model.discriminator.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
     images = torch.rand(2, 3, 64, 64)
     for seed in (1, 1, 2):
-        model(images, noise_of(seed))
+        model.head(model.vision_encoder(images), (64, 64), noise_of(seed))
     normal, anomalous = seen[0].chunk(2)
     assert (anomalous - normal).std().item() == pytest.approx(0.25, rel=0.02)
     assert abs((anomalous - normal).mean().item()) < 0.005
@@ -113,7 +113,7 @@ def test_switching_to_inference_returns_minus_d_of_the_paper() -> None:
 def test_training_teaches_adaptor_and_discriminator_and_leaves_the_backbone_alone() -> None:
     model = SimpleNetModel(**TINY).train()
     before = {name: value.clone() for name, value in model.vision_encoder.state_dict().items()}
-    SimpleNetLoss()(*model(torch.rand(2, 3, 64, 64), noise_of(0))).backward()
+    SimpleNetLoss()(*model.head(model.vision_encoder(torch.rand(2, 3, 64, 64)), (64, 64), noise_of(0))).backward()
     assert all(torch.equal(before[name], value) for name, value in model.vision_encoder.state_dict().items())
     assert all(parameter.grad is None for parameter in model.vision_encoder.parameters())
     assert model.adaptor.weight.grad is not None
@@ -127,7 +127,7 @@ def test_discriminator_learns_to_tell_noise_from_features() -> None:
     losses = []
     for step in range(30):
         optimizer.zero_grad()
-        losses.append(SimpleNetLoss()(*model(images, noise_of(step))))
+        losses.append(SimpleNetLoss()(*model.head(model.vision_encoder(images), (64, 64), noise_of(step))))
         losses[-1].backward()
         optimizer.step()
     assert losses[-1] < 0.2 < losses[0]

@@ -1,0 +1,156 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Where a training takes its painted images from: painted afresh for each epoch, or painted and encoded once.
+
+The encoder is frozen. A number of painted views of each support image, encoded before the first step, therefore serve
+all epochs, and a step needs the encoder no more.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from anomalib.data import ImageBatch
+
+from anomalib_mediclip.models.components.feature_cache import GIGABYTE, FeatureTable, NoSpaceError, fill
+from anomalib_mediclip.seeds import number_of
+from anomalib_mediclip.synthesis import MedicalAnomalyGenerator
+
+logger = logging.getLogger(__name__)
+
+Painted = tuple[list[torch.Tensor], torch.Tensor]
+Encode = Callable[[torch.Tensor], list[torch.Tensor]]
+
+
+class FreshPaintings:
+    """Paints and encodes every batch anew, as the official code does.
+
+    Args:
+        generator (MedicalAnomalyGenerator): Generator with its support set.
+        encode (Callable): Returns the patch features of images ``(B, 3, H, W)``.
+        names (Mapping[str, str]): Names of the support images, which decide what is painted, by path.
+    """
+
+    def __init__(self, generator: MedicalAnomalyGenerator, encode: Encode, names: Mapping[str, str]) -> None:
+        self._generator, self._encode, self._names = generator, encode, names
+
+    def __call__(self, batch: ImageBatch, images: torch.Tensor, epoch: int) -> Painted:
+        """Paint a batch and encode it.
+
+        Args:
+            batch (ImageBatch): Batch of support images.
+            images (torch.Tensor): The images, float in [0, 1], shape ``(B, 3, H, W)``.
+            epoch (int): Number of the epoch, from 0.
+
+        Returns:
+            Painted: Patch features ``(B, C_j, H_j, W_j)``, one tensor for each tapped block, and masks ``(B, H, W)``,
+            float32 in [0, 1].
+        """
+        names = [self._names[path] for path in batch.image_path or []]
+        painted, masks = self._generator(images, names, epoch)
+        return self._encode(painted), masks.squeeze(1)
+
+
+class PaintedViews:
+    """Painted views of the support images, encoded once; each epoch takes one view of each image.
+
+    A view is what the generator paints with the number of the view in place of the epoch. Every image goes through its
+    views in an order of its own, and in a new one when all have been seen. Both depend on seed, name and epoch only.
+
+    Args:
+        names (Mapping[str, str]): Names of the support images by path.
+        views (int): Number of views of each image.
+        seed (int): Seed of the orders.
+        table (FeatureTable): Empty table of ``len(names) * views`` rows.
+    """
+
+    def __init__(self, names: Mapping[str, str], views: int, seed: int, table: FeatureTable) -> None:
+        self._names, self._views, self._seed, self._table = names, views, seed, table
+        self._first_rows = {path: views * index for index, path in enumerate(names)}
+
+    def encode(
+        self,
+        image: Callable[[str], torch.Tensor],
+        generator: MedicalAnomalyGenerator,
+        encode: Encode,
+        with_progress: bool,
+    ) -> None:
+        """Paint and encode all views.
+
+        Args:
+            image (Callable[[str], torch.Tensor]): Returns a support image ``(3, H, W)`` in [0, 1] by its path.
+            generator (MedicalAnomalyGenerator): Generator with its support set.
+            encode (Callable): Returns the patch features of images ``(B, 3, H, W)`` as they are to be kept.
+            with_progress (bool): Whether to show a progress bar.
+
+        Raises:
+            OSError: If there is no room for the features; says how many views would fit.
+            FloatingPointError: If features are not finite.
+        """
+        paths, start = list(self._names), time.perf_counter()
+
+        def painted(row: int) -> tuple[torch.Tensor, torch.Tensor]:
+            path, view = paths[row // self._views], row % self._views
+            changed, mask = generator(image(path), [self._names[path]], view)
+            return changed, mask[0]
+
+        rows = len(paths) * self._views
+        title = f"encoding {rows} painted images" if with_progress else None
+        try:
+            fill(self._table, rows, painted, encode, lambda row: paths[row // self._views], title)
+        except NoSpaceError as error:
+            raise OSError(self._cure(error)) from error
+        logger.info(
+            "Painted and encoded %d views of each of %d support images in %.0f s (%.2f GB).",
+            self._views,
+            len(paths),
+            time.perf_counter() - start,
+            self._table.size / GIGABYTE,
+        )
+
+    def _cure(self, error: NoSpaceError) -> str:
+        """Say how much room is needed, and what fits."""
+        fitting = error.fitting(self._views)
+        fewer = f"give --model.views {fitting}, or " if fitting else ""
+        return (
+            f"The features of {self._views} painted views of each of {len(self._names)} support images take "
+            f"{error.needed / GIGABYTE:.2f} GB, and {error.folder} has {error.free / GIGABYTE:.2f} GB free. Free some "
+            f"space there, {fewer}give --model.views null, which keeps nothing."
+        )
+
+    def __call__(self, batch: ImageBatch, images: torch.Tensor, epoch: int) -> Painted:
+        """Return the views of a batch that are due in an epoch; see :meth:`FreshPaintings.__call__`."""
+        rows = [self._first_rows[path] + self.view_of(path, epoch) for path in batch.image_path or []]
+        *features, masks = self._table.read(rows, images.device)
+        return [block.float() for block in features], masks
+
+    def view_of(self, path: str, epoch: int) -> int:
+        """Tell which view of an image an epoch takes.
+
+        Args:
+            path (str): Path of the support image.
+            epoch (int): Number of the epoch, from 0.
+
+        Returns:
+            int: Number of the view, from 0.
+        """
+        round_, position = divmod(epoch, self._views)
+        order = np.random.default_rng([self._seed, number_of(self._names[path]), round_, self._views])
+        return int(order.permutation(self._views)[position])
+
+
+def check_views(views: int | None) -> None:
+    """Refuse a number of views with which nothing would be painted.
+
+    Args:
+        views (int | None): Option of the model.
+
+    Raises:
+        ValueError: If it is below 1, or not a whole number.
+    """
+    if views is not None and (isinstance(views, bool) or not isinstance(views, int) or views < 1):
+        msg = f"views={views}: use a whole number from 1 upwards (25 by default), or null to paint afresh every epoch."
+        raise ValueError(msg)
