@@ -126,17 +126,20 @@ def test_noise_differs_from_step_to_step(sample_data, tmp_path) -> None:
 
 
 def test_the_support_set_is_encoded_once(sample_data, tmp_path) -> None:
-    model, sizes = tiny_model(), []
-    model.model.vision_encoder.register_forward_pre_hook(
-        lambda module, inputs: sizes.append(len(inputs[0])) if model.training else None
-    )
-    engine(tmp_path / "once", epochs=3).fit(model, datamodule=sample_datamodule(sample_data))
-    assert sum(sizes) == 8
-    varied = tiny_model()
-    varied.encode_support_set = lambda: None  # as where augmentations change the images
-    engine(tmp_path / "anew", epochs=3).fit(varied, datamodule=sample_datamodule(sample_data))
-    for name, value in learnt(varied).items():
-        torch.testing.assert_close(learnt(model)[name], value, rtol=1e-3, atol=1e-4)
+    model, sizes, compared = tiny_model(), [], []
+    encoder, of_batch = model.model.vision_encoder, model.support_features
+
+    def compare(batch):
+        features = of_batch(batch)
+        for block, expected in zip(features, encoder.forward(batch.image), strict=True):  # past the hook
+            torch.testing.assert_close(block, expected, rtol=1e-4, atol=1e-4)
+        compared.append(len(batch.image))
+        return features
+
+    model.support_features = compare
+    encoder.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])) if model.training else None)
+    engine(tmp_path, epochs=3).fit(model, datamodule=sample_datamodule(sample_data))
+    assert (sum(sizes), sum(compared)) == (8, 3 * 8)
 
 
 def test_images_that_augmentations_change_are_encoded_every_time(sample_data, tmp_path) -> None:

@@ -10,7 +10,8 @@ space on the disk, and is gone when nothing refers to it any more, even if the p
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,7 @@ class NoSpaceError(OSError):
     """
 
     def __init__(self, needed: int, free: int, folder: Path) -> None:
-        super().__init__(
-            f"features of images take {needed / GIGABYTE:.2f} GB, and {folder} has {free / GIGABYTE:.2f} GB free"
-        )
+        super().__init__(f"features of images take {readable(needed)}, and {folder} has {readable(free)} free")
         self.needed, self.free, self.folder = needed, free, folder
 
     def fitting(self, number: int) -> int:
@@ -48,6 +47,19 @@ class NoSpaceError(OSError):
             number (int): Number for which there was no room.
         """
         return number * self.free // self.needed
+
+
+def readable(size: int) -> str:
+    """Return a number of bytes as people read it.
+
+    Args:
+        size (int): Bytes.
+
+    Example:
+        >>> readable(143_000_000), readable(4_100_000_000)
+        ('143 MB', '4.1 GB')
+    """
+    return f"{size / GIGABYTE:.1f} GB" if size >= GIGABYTE else f"{size / 10**6:.0f} MB"
 
 
 class FeatureCache:
@@ -234,36 +246,45 @@ def check_finite(features: Sequence[torch.Tensor], names: Sequence[str]) -> None
 
 def fill(
     table: FeatureTable,
-    rows: int,
-    item: Callable[[int], Sequence[torch.Tensor]],
+    first_row: int,
+    items: Iterable[tuple[str, Sequence[torch.Tensor]]],
     encode: Callable[[torch.Tensor], list[torch.Tensor]],
-    name: Callable[[int], str],
-    title: str | None,
+    progress: tqdm,
 ) -> None:
-    """Encode images, and write their features and what belongs to them.
+    """Encode images, and write their features and what belongs to them into rows that follow one another.
 
     Args:
-        table (FeatureTable): Empty table.
-        rows (int): Number of images.
-        item (Callable[[int], Sequence[torch.Tensor]]): Returns the image ``(3, H, W)`` of a row, and further tensors
-            that the row holds after the features.
+        table (FeatureTable): Table.
+        first_row (int): Row of the first image.
+        items (Iterable[tuple[str, Sequence[torch.Tensor]]]): Name of each image for messages, the image ``(3, H, W)``,
+            and further tensors that its row holds after the features.
         encode (Callable[[torch.Tensor], list[torch.Tensor]]): Returns the patch features of images ``(B, 3, H, W)`` as
             they are kept.
-        name (Callable[[int], str]): Returns the name of a row's image, for messages.
-        title (str | None): Title of the progress bar; None for none.
+        progress (tqdm): Progress bar, which counts images.
 
     Raises:
         FloatingPointError: If features are not finite.
         NoSpaceError: If there is no room.
     """
-    with tqdm(total=rows, desc=title, disable=title is None, leave=False, delay=1, unit="image") as progress:
-        for start in range(0, rows, ENCODED_AT_ONCE):
-            portion = range(start, min(start + ENCODED_AT_ONCE, rows))
-            images, *others = (torch.stack(column) for column in zip(*(item(row) for row in portion), strict=True))
-            features = encode(images)
-            check_finite(features, [name(row) for row in portion])
-            table.write(portion, [*features, *others])
-            progress.update(len(portion))
+    remaining = iter(items)
+    while portion := list(islice(remaining, ENCODED_AT_ONCE)):
+        names, tensors = zip(*portion, strict=True)
+        images, *others = (torch.stack(column) for column in zip(*tensors, strict=True))
+        features = encode(images)
+        check_finite(features, names)
+        table.write(range(first_row, first_row + len(names)), [*features, *others])
+        first_row += len(names)
+        progress.update(len(names))
+
+
+def progress_bar(title: str | None, number: int) -> tqdm:
+    """Return a progress bar that counts images.
+
+    Args:
+        title (str | None): Title; None for no bar.
+        number (int): Number of images.
+    """
+    return tqdm(total=number, desc=title, disable=title is None, leave=False, delay=1, unit="image")
 
 
 def _reserve(file: int, size: int) -> None:

@@ -51,6 +51,7 @@ from anomalib_mediclip.models.components.feature_cache import (
     FeatureTable,
     NoSpaceError,
     fill,
+    progress_bar,
 )
 from anomalib_mediclip.models.components.few_shot_module import FewShotModule
 from anomalib_mediclip.models.components.pre_processing import transform_of
@@ -172,7 +173,7 @@ class FrozenEncoderModule(FewShotModule):
                 "--model.encoder_precision bfloat16, which casts the frozen encoder only."
             )
             raise ValueError(msg)  # noqa: TRY004  # the user gave a wrong value
-        averages = self._is_averaged()
+        averages = self.is_averaged()
         device = self.trainer.strategy.root_device.type
         self._cast_encoder(self._wants_bfloat16(device) and not averages)
         self._kept_encoder = {name: value.clone() for name, value in self._frozen_state().items()} if averages else {}
@@ -232,7 +233,7 @@ class FrozenEncoderModule(FewShotModule):
             raise ValueError(msg)
         return wanted == "bfloat16"
 
-    def _is_averaged(self) -> bool:
+    def is_averaged(self) -> bool:
         """Tell whether a callback averages weights: it does so with those of the encoder too."""
         callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # declared nowhere
         return any(isinstance(callback, StochasticWeightAveraging | WeightAveraging) for callback in callbacks)
@@ -304,8 +305,10 @@ class FrozenEncoderModule(FewShotModule):
         paths = image_paths(dataset)
         table = self.feature_cache.table(len(paths))
         title = f"encoding {len(paths)} images" if self.shows_progress else None
+        items = ((path, [self.support_image(index)]) for index, path in enumerate(paths))
         try:
-            fill(table, len(paths), lambda row: [self.support_image(row)], self.encode, paths.__getitem__, title)
+            with progress_bar(title, len(paths)) as progress:
+                fill(table, 0, items, self.encode, progress)
         except NoSpaceError as error:
             logger.warning("Every step encodes its images: the %s.", error)
             return

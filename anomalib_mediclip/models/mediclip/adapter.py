@@ -11,7 +11,7 @@ from torch.nn import functional
 class VisualAdapter(nn.Conv2d):
     """Linear adapter phi_j: one linear layer on every patch feature, to the width C of the prompt features.
 
-    No activation and no residual; the result has unit length, because Eq. 2 compares it by cosine similarity.
+    No activation and no residual. The result has any length: Eq. 2 compares it by cosine similarity.
 
     Args:
         in_channels (int): Width of the patch features.
@@ -22,15 +22,15 @@ class VisualAdapter(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel_size=1)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Map patch features to unit vectors comparable with prompt features.
+        """Map patch features to the space of the prompt features.
 
         Args:
             features (torch.Tensor): Patch features of shape ``(B, C_j, H_j, W_j)``.
 
         Returns:
-            torch.Tensor: Adapted features g_j of shape ``(B, C, H_j, W_j)``, of length 1 along ``C``.
+            torch.Tensor: Adapted features g_j of shape ``(B, C, H_j, W_j)``.
         """
-        return functional.normalize(super().forward(features), dim=1)
+        return super().forward(features)
 
 
 class ChannelPooling(nn.Module):
@@ -51,4 +51,4 @@ class ChannelPooling(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Pool patch features to the width of the prompt features; see :meth:`VisualAdapter.forward`."""
-        return functional.normalize(functional.conv2d(features, self.pooling), dim=1)
+        return functional.conv2d(features, self.pooling)

@@ -11,6 +11,8 @@ from torch.nn import functional
 
 Aggregation = Literal["probability", "similarity"]
 
+TINY = 1e-12  # length below which a feature has no direction, as in torch's normalize
+
 
 class AnomalyMapGenerator(nn.Module):
     """Compare every patch with f_n and f_a, and aggregate the tapped blocks at the size of the image.
@@ -27,7 +29,7 @@ class AnomalyMapGenerator(nn.Module):
 
     Example:
         >>> import torch
-        >>> features = torch.nn.functional.normalize(torch.randn(2, 8, 4, 4), dim=1)
+        >>> features = torch.randn(2, 8, 4, 4)
         >>> prompts = torch.nn.functional.normalize(torch.randn(2, 8), dim=1)
         >>> AnomalyMapGenerator()([features], prompts, (32, 32)).shape
         torch.Size([2, 2, 32, 32])
@@ -53,7 +55,7 @@ class AnomalyMapGenerator(nn.Module):
         """Compute the maps.
 
         Args:
-            adapted (list[torch.Tensor]): Unit vectors g_j of shape ``(B, C, H_j, W_j)``, one tensor for each block.
+            adapted (list[torch.Tensor]): Adapted features g_j of shape ``(B, C, H_j, W_j)``, one tensor for each block.
             prompt_features (torch.Tensor): Unit vectors f_n and f_a, shape ``(2, C)``.
             image_size (torch.Size | tuple[int, int]): Height and width of the maps in pixels.
 
@@ -62,12 +64,21 @@ class AnomalyMapGenerator(nn.Module):
         """
         # the softmax of two numbers is the sigmoid of their difference: one map a block instead of two
         direction = (prompt_features[1:] - prompt_features[:1]) / self.temperature
-        contrasts = [torch.einsum("bchw,kc->bkhw", features, direction) for features in adapted]
+        contrasts = [_contrast(features, direction) for features in adapted]
         if self.aggregation == "similarity":
             abnormal = _average(contrasts, image_size).sigmoid()
         else:
             abnormal = _average([contrast.sigmoid() for contrast in contrasts], image_size)
         return torch.cat([1 - abnormal, abnormal], dim=1)
+
+
+def _contrast(features: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
+    """Compare features ``(B, C, H_j, W_j)`` with a direction ``(1, C)`` as unit vectors; returns ``(B, 1, H_j, W_j)``.
+
+    The product is linear, so the length is divided out of it, one number a patch, and not out of every feature.
+    """
+    length = torch.linalg.vector_norm(features, dim=1, keepdim=True).clamp(min=TINY)
+    return torch.einsum("bchw,kc->bkhw", features, direction) / length
 
 
 def _average(maps: list[torch.Tensor], image_size: torch.Size | tuple[int, int]) -> torch.Tensor:

@@ -8,8 +8,7 @@ Paper: https://arxiv.org/abs/2405.11315
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -170,25 +169,27 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         """Get ready to paint, and paint and encode the views that all epochs take."""
         super().on_train_start()
         paths = image_paths(self.training_set)
-        names = relative_names(paths)
-        step = -(-len(paths) // MAX_SOURCES)
+        names, step = relative_names(paths), -(-len(paths) // MAX_SOURCES)
+        images = {paths[index]: self.support_image(index) for index in range(0, len(paths), step)}
         self.anomaly_generator.seed = self.used_seed
-        self.anomaly_generator.set_support_set([self.support_image(i) for i in range(0, len(paths), step)])
+        self.anomaly_generator.set_support_set(list(images.values()))
         views: int | None = self.hparams["views"]
         if views is None:
             self._painted = FreshPaintings(self.anomaly_generator, self.model.vision_encoder, names)
-        else:
-            self._painted = PaintedViews(names, views, self.used_seed, self.feature_cache.table(len(names) * views))
-            self._painted.encode(self._image_by_path(paths), self.anomaly_generator, self._encode, self.shows_progress)
-
-    def _image_by_path(self, paths: Sequence[str]) -> Callable[[str], torch.Tensor]:
-        """Return a function that reads a support image: anew for each view only if augmentations change it."""
+            return
+        kept = images if getattr(self.training_set, "is_repeatable", False) else {}
         positions = {path: index for index, path in enumerate(paths)}
 
-        def read(path: str) -> torch.Tensor:
-            return self.support_image(positions[path])
+        def image(path: str) -> torch.Tensor:
+            return kept[path] if path in kept else self.support_image(positions[path])
 
-        return lru_cache(maxsize=1)(read) if getattr(self.training_set, "is_repeatable", False) else read
+        self._painted = PaintedViews(names, views, self.used_seed, self.feature_cache, self._epochs_to_train())
+        self._painted.encode(image, self.anomaly_generator, self._encode, self.shows_progress)
+
+    def _epochs_to_train(self) -> range | None:
+        """Return the epochs that remain, None if they are not known: a callback that averages weights may add one."""
+        last = self.trainer.max_epochs
+        return None if last in (None, -1) or self.is_averaged() else range(self.current_epoch, last)
 
     def _encode(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Extract patch features, in the type in which they are kept."""

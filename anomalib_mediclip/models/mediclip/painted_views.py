@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 from anomalib.data import ImageBatch
+from numpy.typing import NDArray
 
-from anomalib_mediclip.models.components.feature_cache import GIGABYTE, FeatureTable, NoSpaceError, fill
+from anomalib_mediclip.models.components.feature_cache import FeatureCache, NoSpaceError, fill, progress_bar, readable
 from anomalib_mediclip.seeds import number_of
 from anomalib_mediclip.synthesis import MedicalAnomalyGenerator
 
@@ -58,18 +59,27 @@ class PaintedViews:
     """Painted views of the support images, encoded once; each epoch takes one view of each image.
 
     A view is what the generator paints with the number of the view in place of the epoch. Every image goes through its
-    views in an order of its own, and in a new one when all have been seen. Both depend on seed, name and epoch only.
+    views in an order of its own, and in a new one when all have been seen: one such round takes as many epochs as there
+    are views. Orders depend on seed, name and epoch only. The views of one epoch of the first round are encoded
+    together, so that features depend on nothing else either, and a short run encodes what it needs only.
 
     Args:
         names (Mapping[str, str]): Names of the support images by path.
         views (int): Number of views of each image.
         seed (int): Seed of the orders.
-        table (FeatureTable): Empty table of ``len(names) * views`` rows.
+        cache (FeatureCache): Where the features are kept.
+        epochs (range | None, optional): Epochs that will be trained. Defaults to ``None``: nobody knows.
     """
 
-    def __init__(self, names: Mapping[str, str], views: int, seed: int, table: FeatureTable) -> None:
-        self._names, self._views, self._seed, self._table = names, views, seed, table
-        self._first_rows = {path: views * index for index, path in enumerate(names)}
+    def __init__(
+        self, names: Mapping[str, str], views: int, seed: int, cache: FeatureCache, epochs: range | None = None
+    ) -> None:
+        self._names, self._views, self._seed = names, views, seed
+        self._positions = {path: index for index, path in enumerate(names)}
+        within_a_round = epochs is not None and epochs.stop <= views
+        self._encoded_epochs = epochs if epochs is not None and within_a_round else range(views)
+        self._table = cache.table(len(names) * len(self._encoded_epochs))
+        self._epoch_of_view = {path: np.argsort(self._order(path, 0)).tolist() for path in names}
 
     def encode(
         self,
@@ -78,7 +88,7 @@ class PaintedViews:
         encode: Encode,
         with_progress: bool,
     ) -> None:
-        """Paint and encode all views.
+        """Paint and encode the views.
 
         Args:
             image (Callable[[str], torch.Tensor]): Returns a support image ``(3, H, W)`` in [0, 1] by its path.
@@ -91,39 +101,41 @@ class PaintedViews:
             FloatingPointError: If features are not finite.
         """
         paths, start = list(self._names), time.perf_counter()
+        number = len(paths) * len(self._encoded_epochs)
 
-        def painted(row: int) -> tuple[torch.Tensor, torch.Tensor]:
-            path, view = paths[row // self._views], row % self._views
-            changed, mask = generator(image(path), [self._names[path]], view)
+        def painted(path: str, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+            changed, mask = generator(image(path), [self._names[path]], self.view_of(path, epoch))
             return changed, mask[0]
 
-        rows = len(paths) * self._views
-        title = f"encoding {rows} painted images" if with_progress else None
-        try:
-            fill(self._table, rows, painted, encode, lambda row: paths[row // self._views], title)
-        except NoSpaceError as error:
-            raise OSError(self._cure(error)) from error
+        with progress_bar(f"encoding {number} painted images" if with_progress else None, number) as progress:
+            for index, epoch in enumerate(self._encoded_epochs):
+                items = ((path, painted(path, epoch)) for path in paths)
+                try:
+                    fill(self._table, index * len(paths), items, encode, progress)
+                except NoSpaceError as error:
+                    raise OSError(self._cure(error)) from error
         logger.info(
-            "Painted and encoded %d views of each of %d support images in %.0f s (%.2f GB).",
-            self._views,
+            "Painted and encoded %d views of each of %d support images in %.0f s (%s).",
+            len(self._encoded_epochs),
             len(paths),
             time.perf_counter() - start,
-            self._table.size / GIGABYTE,
+            readable(self._table.size),
         )
 
     def _cure(self, error: NoSpaceError) -> str:
         """Say how much room is needed, and what fits."""
-        fitting = error.fitting(self._views)
+        views = len(self._encoded_epochs)
+        fitting = error.fitting(views)
         fewer = f"give --model.views {fitting}, or " if fitting else ""
         return (
-            f"The features of {self._views} painted views of each of {len(self._names)} support images take "
-            f"{error.needed / GIGABYTE:.2f} GB, and {error.folder} has {error.free / GIGABYTE:.2f} GB free. Free some "
+            f"The features of {views} painted views of each of {len(self._names)} support images take "
+            f"{readable(error.needed)}, and {error.folder} has {readable(error.free)} free. Free some "
             f"space there, {fewer}give --model.views null, which keeps nothing."
         )
 
     def __call__(self, batch: ImageBatch, images: torch.Tensor, epoch: int) -> Painted:
         """Return the views of a batch that are due in an epoch; see :meth:`FreshPaintings.__call__`."""
-        rows = [self._first_rows[path] + self.view_of(path, epoch) for path in batch.image_path or []]
+        rows = [self._row(path, self.view_of(path, epoch)) for path in batch.image_path or []]
         *features, masks = self._table.read(rows, images.device)
         return [block.float() for block in features], masks
 
@@ -137,9 +149,18 @@ class PaintedViews:
         Returns:
             int: Number of the view, from 0.
         """
-        round_, position = divmod(epoch, self._views)
-        order = np.random.default_rng([self._seed, number_of(self._names[path]), round_, self._views])
-        return int(order.permutation(self._views)[position])
+        number, position = divmod(epoch, self._views)
+        return int(self._order(path, number)[position])
+
+    def _order(self, path: str, number: int) -> NDArray[np.int64]:
+        """Return the order in which an image goes through its views in a round."""
+        key = [self._seed, number_of(self._names[path]), number, self._views]
+        return np.random.default_rng(key).permutation(self._views)
+
+    def _row(self, path: str, view: int) -> int:
+        """Return the row of a view, whose features were encoded with those of an epoch of the first round."""
+        encoded = self._encoded_epochs.index(self._epoch_of_view[path][view])
+        return encoded * len(self._names) + self._positions[path]
 
 
 def check_views(views: int | None) -> None:

@@ -30,7 +30,7 @@ class MediCLIPModel(nn.Module):
     Args:
         vision_encoder (VisionEncoder): Frozen encoder G_j.
         prompts (TextPrompts | Prototypes): Prompts; called without arguments they return f_n and f_a ``(2, C)``.
-        adapters (nn.ModuleList): Adapters phi_j from ``(B, C_j, H_j, W_j)`` to unit vectors ``(B, C, H_j, W_j)``.
+        adapters (nn.ModuleList): Adapters phi_j from ``(B, C_j, H_j, W_j)`` to ``(B, C, H_j, W_j)``.
         anomaly_map_generator (AnomalyMapGenerator): Comparison of adapted features with f_n and f_a (Eq. 2).
 
     Example:

@@ -6,7 +6,13 @@
 import pytest
 import torch
 
-from anomalib_mediclip.models.components.feature_cache import FeatureCache, NoSpaceError, check_finite, fill
+from anomalib_mediclip.models.components.feature_cache import (
+    FeatureCache,
+    NoSpaceError,
+    check_finite,
+    fill,
+    progress_bar,
+)
 
 
 def columns(rows: int, seed: int = 0) -> list[torch.Tensor]:
@@ -87,15 +93,17 @@ def test_a_disk_that_fills_up_in_between_is_the_same_error(tmp_path, monkeypatch
 
 
 def test_images_are_encoded_in_portions_and_in_order(tmp_path) -> None:
-    table, sizes = FeatureCache(tmp_path).table(37), []
+    table, sizes = FeatureCache(tmp_path).table(40), []
 
     def encode(images: torch.Tensor) -> list[torch.Tensor]:
         sizes.append(len(images))
         return [2 * images]
 
-    fill(table, 37, lambda row: (torch.full((3, 1, 1), row), torch.tensor(-row)), encode, str, None)
+    items = ((str(row), (torch.full((3, 1, 1), row), torch.tensor(-row))) for row in range(37))
+    with progress_bar(None, 37) as progress:
+        fill(table, 3, items, encode, progress)
     assert sizes == [16, 16, 5]
-    doubled, others = table.read(range(37))
+    doubled, others = table.read(range(3, 40))
     assert torch.equal(doubled[:, 0, 0, 0], 2 * torch.arange(37))
     assert torch.equal(others, -torch.arange(37))
 

@@ -25,7 +25,7 @@ def test_block_outputs_are_the_residual_stream_without_class_token(official: Off
 def test_adapted_features_match_the_official_code(official: OfficialRun, official_model) -> None:
     features = official_model.vision_encoder(official.tensors["input.image"])
     for index, (adapter, feature) in enumerate(zip(official_model.adapters, features, strict=True)):
-        adapted = adapter(feature).permute(0, 2, 3, 1)
+        adapted = torch.nn.functional.normalize(adapter(feature), dim=1).permute(0, 2, 3, 1)
         torch.testing.assert_close(adapted, official.tensors[f"expected.adapted.{index}"], atol=1e-5, rtol=0)
 
 

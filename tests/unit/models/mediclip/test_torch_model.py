@@ -8,6 +8,7 @@ import torch
 
 from anomalib_mediclip import MediCLIPModel
 from anomalib_mediclip.models.mediclip.adapter import ChannelPooling
+from anomalib_mediclip.models.mediclip.anomaly_map import AnomalyMapGenerator
 from anomalib_mediclip.models.mediclip.builder import build_mediclip
 from tests.helpers.official import IMAGE_SIZE, LAYERS, OfficialRun
 
@@ -111,7 +112,7 @@ def test_handcrafted_prompts_learn_the_adapters_only(official: OfficialRun) -> N
 
 def test_no_adapter_pools_the_channels(official: OfficialRun) -> None:
     pooled = ChannelPooling(4, 2)(torch.tensor([1.0, 3.0, 5.0, 7.0]).view(1, 4, 1, 1)).flatten()
-    torch.testing.assert_close(pooled, torch.nn.functional.normalize(torch.tensor([2.0, 6.0]), dim=0))
+    torch.testing.assert_close(pooled, torch.tensor([2.0, 6.0]))
     model = tiny(official, adapter="none")
     assert not any(parameter.requires_grad for parameter in model.adapters.parameters())
 
@@ -191,3 +192,31 @@ def test_text_sequence_is_cut_after_the_longest_prompt_exactly(official: Officia
     full.text_encoder.attention_mask = torch.full((77, 77), float("-inf")).triu_(1)
     assert full.embeddings.shape[1] == 77
     torch.testing.assert_close(prompts(), full(), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("aggregation", ["probability", "similarity"])
+def test_lengths_divided_out_late_give_the_maps_and_gradients_of_unit_vectors(aggregation: str) -> None:
+    generator = AnomalyMapGenerator(0.07, aggregation)
+    prompts = torch.nn.functional.normalize(torch.randn(2, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+    late, early = (
+        [
+            (9 * torch.randn(2, 16, side, side, generator=torch.Generator().manual_seed(side))).requires_grad_()
+            for side in (8, 4)
+        ]
+        for _ in range(2)
+    )
+    maps = generator(late, prompts, (32, 32))
+    unit = generator([torch.nn.functional.normalize(features, dim=1) for features in early], prompts, (32, 32))
+    torch.testing.assert_close(maps, unit, atol=1e-6, rtol=0)
+    for probabilities in (maps, unit):
+        probabilities[:, 1].square().mean().backward()
+    for first, second in zip(late, early, strict=True):
+        torch.testing.assert_close(first.grad, second.grad, atol=1e-7, rtol=1e-4)
+
+
+def test_a_feature_of_length_zero_is_no_anomaly_and_gives_no_nan() -> None:
+    features = torch.zeros(1, 4, 2, 2, requires_grad=True)
+    maps = AnomalyMapGenerator()([features], torch.eye(4)[:2], (2, 2))
+    assert torch.equal(maps, torch.full((1, 2, 2, 2), 0.5))
+    maps[:, 1].sum().backward()
+    assert features.grad.isfinite().all()
