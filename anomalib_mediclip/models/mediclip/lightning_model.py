@@ -8,6 +8,7 @@ Paper: https://arxiv.org/abs/2405.11315
 
 import contextlib
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -69,7 +70,7 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
             them. Defaults to ``None``: the paper's three tasks with equal probability.
         views (int | None, optional): Number of painted views of each support image. They are encoded once, before the
             first step, and visited in a new order again and again; more views need more time and memory. None paints
-            and encodes afresh in every epoch, as the official code does. Defaults to ``25``.
+            and encodes afresh in every epoch, as the official code does. Defaults to ``50``.
         cache_limit (float, optional): Gigabytes of features that are kept in memory; what exceeds that lies in a file
             in the folder of the run until the training ends. Defaults to ``4.0``.
         learning_rate (float, optional): Learning rate of Adam. Defaults to ``1e-3``.
@@ -130,7 +131,7 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         temperature: float = 0.07,
         aggregation: Aggregation = "probability",
         synthesis: SynthesisOptions | None = None,
-        views: int | None = 25,
+        views: int | None = 50,
         cache_limit: float = 4.0,  # noqa: ARG002  # a hyper-parameter, read when a training starts
         learning_rate: float = 1e-3,  # noqa: ARG002  # a hyper-parameter, read in configure_optimizers
         encoder_precision: EncoderPrecision = "auto",  # noqa: ARG002  # a hyper-parameter, read in setup
@@ -188,20 +189,23 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
 
     def _epochs_to_train(self) -> range | None:
         """Return the epochs that remain, None if they are not known: a callback that averages weights may add one."""
-        last = self.trainer.max_epochs
-        return None if last in (None, -1) or self.is_averaged() else range(self.current_epoch, last)
+        trainer = self.trainer
+        limits = [] if trainer.max_epochs in (None, -1) else [trainer.max_epochs]
+        if trainer.max_steps != -1:
+            limits.append(math.ceil(trainer.max_steps * trainer.accumulate_grad_batches / trainer.num_training_batches))
+        return None if not limits or self.is_averaged() else range(self.current_epoch, min(limits))
 
     def _encode(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Extract patch features, in the type in which they are kept."""
+        """Extract patch features as they are kept: in 16 bits, channels last ``(B, H_j, W_j, C_j)``."""
         kept = storage_type(self.model.vision_encoder)
-        return [features.to(kept) for features in self.encode(images)]
+        return [features.to(kept).movedim(1, -1) for features in self.encode(images)]
 
     def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Compute the loss of a batch of painted support images (Eq. 3)."""
         del args, kwargs
         assert self._painted is not None, "a training starts with on_train_start"
         patch_features, masks = self._painted(batch, in_range(batch.image), self.current_epoch)
-        loss = self.loss(self.model.head(patch_features, self.image_size), masks)
+        loss = self.loss(self.model.head(patch_features, masks.shape[-2:]), masks)
         cure = f"Lower --model.learning_rate ({self.hparams['learning_rate']}), or use --trainer.precision 32."
         return self.checked_loss(loss, len(masks), cure)
 
