@@ -92,8 +92,9 @@ def _at_ends(block: Any, hidden: torch.Tensor, ends: torch.Tensor, mask: torch.T
     Returns:
         torch.Tensor: End-of-text tokens after the block, shape ``(P, W)``.
     """
+    known = type(block) is ResidualAttentionBlock and type(block.attn) is nn.MultiheadAttention
     one_mask_for_several = mask is not None and len(hidden) > 1  # but their end-of-text tokens are at several places
-    if type(block) is not ResidualAttentionBlock or not block.attn.batch_first or one_mask_for_several:
+    if not known or not block.attn.batch_first or one_mask_for_several:
         return block(hidden, attn_mask=mask).flatten(0, 1)[ends]
     queries = hidden.flatten(0, 1)[ends].view(len(hidden), -1, hidden.shape[-1])
     seen = block.ln_1(hidden)
