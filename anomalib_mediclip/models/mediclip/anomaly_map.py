@@ -76,10 +76,11 @@ def _contrast(features: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
     """Compare features ``(B, C, H_j, W_j)`` with a direction ``(1, C)`` as unit vectors; returns ``(B, 1, H_j, W_j)``.
 
     The product is linear, so the length is divided out of it, one number a patch, and not out of every feature. It is
-    fastest where the channels of a patch lie side by side (``torch.channels_last``).
+    fastest where the channels of a patch lie side by side (``torch.channels_last``). A product of matrices would take
+    as long, but would round a patch differently in another batch.
     """
     length = torch.linalg.vector_norm(features, dim=1, keepdim=True).clamp(min=TINY)
-    return (features.movedim(1, -1) @ direction.T).movedim(-1, 1) / length
+    return (features * direction[:, :, None, None]).sum(dim=1, keepdim=True) / length
 
 
 def _average(maps: list[torch.Tensor], image_size: torch.Size | tuple[int, int]) -> torch.Tensor:
