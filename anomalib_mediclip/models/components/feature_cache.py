@@ -24,7 +24,7 @@ from anomalib_mediclip.encoders.vision_encoder import VisionEncoder
 
 GIGABYTE = 10**9
 CACHE_LIMIT = 4.0  # gigabytes in memory
-ENCODED_AT_ONCE = 16  # images
+ENCODED_AT_ONCE = 8  # images
 
 
 class NoSpaceError(OSError):

@@ -102,7 +102,7 @@ def test_images_are_encoded_in_portions_and_in_order(tmp_path) -> None:
     items = ((str(row), (torch.full((3, 1, 1), row), torch.tensor(-row))) for row in range(37))
     with progress_bar(None, 37) as progress:
         fill(table, 3, items, encode, progress)
-    assert sizes == [16, 16, 5]
+    assert sizes == [8, 8, 8, 8, 5]
     doubled, others = table.read(range(3, 40))
     assert torch.equal(doubled[:, 0, 0, 0], 2 * torch.arange(37))
     assert torch.equal(others, -torch.arange(37))
