@@ -80,9 +80,7 @@ class FeatureCache:
     """
 
     def __init__(self, folder: Path, limit: float = CACHE_LIMIT) -> None:
-        if not limit >= 0:
-            msg = f"cache_limit={limit}: give gigabytes from 0 (nothing is kept in memory) upwards."
-            raise ValueError(msg)
+        check_limit(limit)
         self._folder = folder
         self._left = int(limit * GIGABYTE)
 
@@ -206,6 +204,20 @@ class FeatureRelease(Callback):
         """Free them although the model may live on."""
         del trainer, exception
         pl_module.forget_features()
+
+
+def check_limit(limit: float) -> None:
+    """Refuse a limit that is none.
+
+    Args:
+        limit (float): Gigabytes that are kept in memory.
+
+    Raises:
+        ValueError: If it is negative or NaN.
+    """
+    if not limit >= 0:
+        msg = f"cache_limit={limit}: give gigabytes from 0 (nothing is kept in memory) upwards."
+        raise ValueError(msg)
 
 
 def storage_type(encoder: VisionEncoder) -> torch.dtype:

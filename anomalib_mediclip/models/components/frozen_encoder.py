@@ -11,20 +11,16 @@ import contextlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
-import torch
-from anomalib.data import AnomalibDataModule, ImageBatch
+from anomalib.data import AnomalibDataModule
 from anomalib.deploy import CompressionType
 from lightning import Callback
 from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.plugins.precision import HalfPrecision
-from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import nn
-from torch.utils.data import DataLoader
 from torchmetrics import Metric
 
-from anomalib_mediclip.data.dataset import image_paths
 from anomalib_mediclip.encoders.bfloat16 import Bfloat16Towers, native_bfloat16
 from anomalib_mediclip.encoders.weights import weights_hash
 from anomalib_mediclip.export.quantization import (
@@ -44,15 +40,8 @@ from anomalib_mediclip.models.components.checkpoint import (
     describe_encoder,
 )
 from anomalib_mediclip.models.components.expected_warnings import ExpectedWarnings
-from anomalib_mediclip.models.components.feature_cache import (
-    CACHE_LIMIT,
-    FeatureCache,
-    FeatureRelease,
-    FeatureTable,
-    NoSpaceError,
-    fill,
-    progress_bar,
-)
+from anomalib_mediclip.models.components.feature_cache import FeatureRelease
+from anomalib_mediclip.models.components.feature_methods import FeatureMethods
 from anomalib_mediclip.models.components.few_shot_module import FewShotModule
 from anomalib_mediclip.models.components.pre_processing import transform_of
 from anomalib_mediclip.synthesis import MedicalAnomalyGenerator
@@ -62,7 +51,7 @@ logger = logging.getLogger(__name__)
 EncoderPrecision = Literal["auto", "float32", "bfloat16"]
 
 
-class FrozenEncoderModule(FewShotModule):
+class FrozenEncoderModule(FeatureMethods, FewShotModule):
     """Few-shot model whose ``model`` has a frozen ``vision_encoder`` and perhaps further frozen parts.
 
     Its options include ``encoder``, ``weights`` and ``encoder_precision``. A subclass sets ``model`` and then calls
@@ -89,11 +78,6 @@ class FrozenEncoderModule(FewShotModule):
     _bfloat16_towers: Bfloat16Towers | None = None
     _kept_encoder: dict[str, Any] = {}  # noqa: RUF012  # replaced, never changed
     _logged_precision: str | None = None
-    _feature_cache: FeatureCache | None = None
-    _support_table: FeatureTable | None = None
-    _support_rows: dict[str, int] = {}  # noqa: RUF012  # replaced, never changed
-    _validation_features: dict[int, list[torch.Tensor]] = {}  # noqa: RUF012  # replaced by forget_features
-    _repeats_validation: bool = False
 
     # -- frozen parts --------------------------------------------------------------------------------------------------
 
@@ -251,109 +235,6 @@ class FrozenEncoderModule(FewShotModule):
         """Modules of the frozen parts that may compute in bfloat16."""
         return [part.tower for part in self._frozen_parts()]
 
-    # -- features that are computed once -------------------------------------------------------------------------------
-
-    @property
-    def feature_cache(self) -> FeatureCache:
-        """Room for features of this training, in memory and in the folder of the run."""
-        if self._feature_cache is None:
-            folder = Path(self.trainer.default_root_dir)
-            self._feature_cache = FeatureCache(folder, self.hparams.get("cache_limit", CACHE_LIMIT))
-        return self._feature_cache
-
-    @property
-    def training_set(self) -> Any:
-        """Data set of the training, in the order of its files."""
-        return cast("DataLoader[Any]", self.trainer.train_dataloader).dataset
-
-    @property
-    def shows_progress(self) -> bool:
-        """Whether long work within a training shows a progress bar."""
-        return self.trainer.is_global_zero and self.trainer.progress_bar_callback is not None
-
-    def support_image(self, index: int) -> torch.Tensor:
-        """Return an image of the training set as the model gets it.
-
-        Args:
-            index (int): Position in the training set.
-
-        Returns:
-            torch.Tensor: Float RGB image ``(3, H, W)`` in [0, 1], on the CPU.
-        """
-        image = self.training_set[index].image
-        transform = transform_of(self.pre_processor)
-        return in_range(transform(image) if transform else image)
-
-    def encode(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Extract patch features before the first step, as a step would.
-
-        Args:
-            images (torch.Tensor): Images ``(B, 3, H, W)`` in [0, 1], on any device.
-
-        Returns:
-            list[torch.Tensor]: Patch features, float32, on the model's device.
-        """
-        with self.trainer.precision_plugin.forward_context():
-            features: list[torch.Tensor] = self.model.vision_encoder(images.to(self.device))
-        return features
-
-    def encode_support_set(self) -> None:
-        """Encode the images of the training set, unless their augmentations change them every time."""
-        dataset: Any = self.training_set
-        if not getattr(dataset, "is_repeatable", False):
-            return
-        paths = image_paths(dataset)
-        table = self.feature_cache.table(len(paths))
-        title = f"encoding {len(paths)} images" if self.shows_progress else None
-        items = ((path, [self.support_image(index)]) for index, path in enumerate(paths))
-        try:
-            with progress_bar(title, len(paths)) as progress:
-                fill(table, 0, items, self.encode, progress)
-        except NoSpaceError as error:
-            logger.warning("Every step encodes its images: the %s.", error)
-            return
-        self._support_rows = {path: row for row, path in enumerate(paths)}
-        self._support_table = table
-
-    def support_features(self, batch: ImageBatch) -> list[torch.Tensor]:
-        """Return the patch features of a batch of the training set, from what is encoded already where that is so.
-
-        Args:
-            batch (ImageBatch): Batch.
-
-        Returns:
-            list[torch.Tensor]: Patch features ``(B, C_j, H_j, W_j)``, one tensor for each tapped block.
-        """
-        images = torch.as_tensor(batch.image)
-        if self._support_table is None:
-            features: list[torch.Tensor] = self.model.vision_encoder(images)
-            return features
-        return self._support_table.read([self._support_rows[path] for path in batch.image_path or []], images.device)
-
-    def on_train_start(self) -> None:
-        """Find out whether epochs end with a validation, always of the same images."""
-        super().on_train_start()
-        self.forget_features()
-        datamodule: Any = getattr(self.trainer, "datamodule", None)
-        same = getattr(getattr(datamodule, "val_data", None), "is_repeatable", False)
-        self._repeats_validation = same and self.trainer.enable_validation
-
-    def validation_step(self, batch: ImageBatch, batch_idx: int, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
-        """Predict a batch of the synthetic validation set, which is encoded once where every epoch validates it."""
-        del args, kwargs
-        images = torch.as_tensor(batch.image)
-        features = self._validation_features.get(batch_idx)
-        if features is None:
-            features = self.model.vision_encoder(images)
-            if self._repeats_validation and self.feature_cache.claim(sum(block.nbytes for block in features)):
-                self._validation_features[batch_idx] = features
-        return batch.update(**self.model.head(features, images.shape[-2:])._asdict())
-
-    def forget_features(self) -> None:
-        """Free all features that were computed once."""
-        self._feature_cache, self._support_table = None, None
-        self._validation_features, self._repeats_validation = {}, False
-
     # -- training ------------------------------------------------------------------------------------------------------
 
     def configure_callbacks(self) -> Sequence[Callback]:
@@ -407,15 +288,3 @@ class FrozenEncoderModule(FewShotModule):
                 {key: value for key, value in trained.items() if not key.endswith("_hash")},
             )
         return support_images(datamodule.train_data, transform_of(self.pre_processor))
-
-
-def in_range(image: torch.Tensor | None) -> torch.Tensor:
-    """Return a plain tensor in [0, 1]: some interpolations overshoot when they resize.
-
-    Args:
-        image (torch.Tensor | None): Image or batch.
-
-    Returns:
-        torch.Tensor: The same, clamped.
-    """
-    return torch.as_tensor(image).as_subclass(torch.Tensor).clamp(0, 1)

@@ -25,8 +25,9 @@ from torch import nn
 from anomalib_mediclip.data.dataset import image_paths
 from anomalib_mediclip.evaluation import CalibrationPostProcessor
 from anomalib_mediclip.io import relative_names
-from anomalib_mediclip.models.components.feature_cache import storage_type
-from anomalib_mediclip.models.components.frozen_encoder import EncoderPrecision, FrozenEncoderModule, in_range
+from anomalib_mediclip.models.components.feature_cache import check_limit, storage_type
+from anomalib_mediclip.models.components.feature_methods import in_range
+from anomalib_mediclip.models.components.frozen_encoder import EncoderPrecision, FrozenEncoderModule
 from anomalib_mediclip.models.mediclip.anomaly_map import Aggregation
 from anomalib_mediclip.models.mediclip.builder import AdapterType, build_mediclip
 from anomalib_mediclip.models.mediclip.loss import MediCLIPLoss
@@ -132,7 +133,7 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         aggregation: Aggregation = "probability",
         synthesis: SynthesisOptions | None = None,
         views: int | None = 50,
-        cache_limit: float = 4.0,  # noqa: ARG002  # a hyper-parameter, read when a training starts
+        cache_limit: float = 4.0,
         learning_rate: float = 1e-3,  # noqa: ARG002  # a hyper-parameter, read in configure_optimizers
         encoder_precision: EncoderPrecision = "auto",  # noqa: ARG002  # a hyper-parameter, read in setup
         seed: int | None = None,  # noqa: ARG002  # a hyper-parameter, read as used_seed
@@ -142,6 +143,7 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         visualizer: Visualizer | bool = True,
     ) -> None:
         check_views(views)
+        check_limit(cache_limit)
         if pre_processor is True:
             pre_processor = self.configure_pre_processor(image_size)
         super().__init__(pre_processor, post_processor, evaluator, visualizer)
