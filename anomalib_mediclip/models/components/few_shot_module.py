@@ -69,7 +69,7 @@ class FewShotModule(CheckpointMethods, ExportMethods, AnomalibModule):
 
     Attributes:
         MAX_EPOCHS (int): Epochs of a run for which the user gives no limit.
-        SCORES (ScoreKind): Kind of the model's scores, from which the default post-processor follows.
+        SCORES (ScoreKind): Kind of the scores of such models; see :attr:`scores`.
         used_seed (int): Seed of the initial weights and of everything drawn in training: the option ``seed``; where
             that is None the global seed, or 0 if there is none.
         prediction_path (Path | None): Image or folder to predict when the engine is given no data;
@@ -97,20 +97,25 @@ class FewShotModule(CheckpointMethods, ExportMethods, AnomalibModule):
         evaluator: Evaluator | bool = True,
         visualizer: Visualizer | bool = True,
     ) -> None:
-        if isinstance(post_processor, CalibrationPostProcessor) and post_processor.SCORES != self.SCORES:
-            msg = (
-                f"{type(post_processor).__name__} takes scores that are a {post_processor.SCORES}, and those of "
-                f"{type(self).__name__} are a {self.SCORES}. "
-                f"Use anomalib_mediclip.evaluation.{POST_PROCESSORS[self.SCORES].__name__}, with the same arguments."
-            )
-            raise TypeError(msg)
         super().__init__(pre_processor, post_processor, evaluator, visualizer)
         for name, value in self.hparams.items():  # `anomalib benchmark` gives OmegaConf's lists and mappings
             self.hparams[name] = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        if isinstance(post_processor, CalibrationPostProcessor) and self.scores != post_processor.SCORES:
+            msg = (
+                f"{type(post_processor).__name__} takes scores that are a {post_processor.SCORES}, and those of "
+                f"{type(self).__name__} are a {self.scores}. "
+                f"Use anomalib_mediclip.evaluation.{POST_PROCESSORS[self.scores].__name__}, with the same arguments."
+            )
+            raise TypeError(msg)
         self.used_seed = used_seed(self.hparams.get("seed"))
         self.has_initial_weights = True
         self.register_load_state_dict_pre_hook(complete_state)
         self._unchecked_losses: dict[str, tuple[torch.Tensor, str, str]] = {}
+
+    @property
+    def scores(self) -> ScoreKind:
+        """Kind of the model's scores, from which the default post-processor follows."""
+        return self.SCORES
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -288,7 +293,7 @@ class FewShotModule(CheckpointMethods, ExportMethods, AnomalibModule):
 
     def configure_post_processor(self) -> PostProcessor:
         """Return the default post-processor: a strictly monotonic calibration of scores of this kind."""
-        return POST_PROCESSORS[self.SCORES]()
+        return POST_PROCESSORS[self.scores]()
 
     @staticmethod
     def configure_evaluator() -> Evaluator:

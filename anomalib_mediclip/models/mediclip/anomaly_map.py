@@ -85,13 +85,20 @@ def _contrast(features: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
 
 def _average(maps: list[torch.Tensor], image_size: torch.Size | tuple[int, int]) -> torch.Tensor:
     """Upsample maps ``(B, 1, H_j, W_j)`` to the image and average them."""
-    return sum((_upsample(m, image_size) for m in maps[1:]), start=_upsample(maps[0], image_size)) / len(maps)
+    return sum((upsample(m, image_size) for m in maps[1:]), start=upsample(maps[0], image_size)) / len(maps)
 
 
-def _upsample(maps: torch.Tensor, image_size: torch.Size | tuple[int, int]) -> torch.Tensor:
+def upsample(maps: torch.Tensor, image_size: torch.Size | tuple[int, int]) -> torch.Tensor:
     """Interpolate bilinearly, corners aligned as in the official code.
 
     It is written as two matrix products because the backward pass of ``interpolate`` takes many times as long.
+
+    Args:
+        maps (torch.Tensor): Maps of shape ``(B, 1, H_j, W_j)``.
+        image_size (torch.Size | tuple[int, int]): Height and width of the result.
+
+    Returns:
+        torch.Tensor: Maps of shape ``(B, 1, H, W)``.
     """
     rows, columns = (
         functional.interpolate(

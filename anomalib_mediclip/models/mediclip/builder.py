@@ -16,6 +16,7 @@ from anomalib_mediclip.encoders.vision_encoder import VisionEncoder
 from anomalib_mediclip.encoders.weights import TIMM_PREFIX, create_clip
 from anomalib_mediclip.models.mediclip.adapter import ChannelPooling, VisualAdapter
 from anomalib_mediclip.models.mediclip.anomaly_map import Aggregation, AnomalyMapGenerator
+from anomalib_mediclip.models.mediclip.memory_bank import MemoryBank
 from anomalib_mediclip.models.mediclip.prompting import (
     ABNORMAL_TOKENS,
     NORMAL_TOKENS,
@@ -46,6 +47,8 @@ def build_mediclip(
     adapter: AdapterType = "linear",
     temperature: float = 0.07,
     aggregation: Aggregation = "probability",
+    memory_bank: bool = False,
+    top_fraction: float = 0.0,
     seed: int = 0,
 ) -> MediCLIPModel:
     """Build the model; the options are those of :class:`~anomalib_mediclip.MediCLIP`, where they are explained.
@@ -76,7 +79,8 @@ def build_mediclip(
                 text_encoder, tokenizer = TextEncoder(clip, causal_text), open_clip.get_tokenizer(encoder)
                 prompts = _text_prompts(prompt, text_encoder, tokenizer, normal_tokens, abnormal_tokens, context_length)
         adapters = nn.ModuleList(adapter_type(channels, prompts.width) for channels in vision_encoder.channels)
-    return MediCLIPModel(vision_encoder, prompts, adapters, anomaly_map_generator)
+    bank = MemoryBank() if memory_bank else None
+    return MediCLIPModel(vision_encoder, prompts, adapters, anomaly_map_generator, bank, top_fraction)
 
 
 def _adapter_type(adapter: str) -> type[nn.Module]:

@@ -24,13 +24,15 @@ from torch import nn
 
 from anomalib_mediclip.data.dataset import image_paths
 from anomalib_mediclip.evaluation import CalibrationPostProcessor
+from anomalib_mediclip.evaluation.calibration import ScoreKind
 from anomalib_mediclip.io import relative_names
-from anomalib_mediclip.models.components.feature_cache import check_limit, storage_type
+from anomalib_mediclip.models.components.feature_cache import NoSpaceError, check_limit, storage_type
 from anomalib_mediclip.models.components.feature_methods import in_range
 from anomalib_mediclip.models.components.frozen_encoder import EncoderPrecision, FrozenEncoderModule
 from anomalib_mediclip.models.mediclip.anomaly_map import Aggregation
 from anomalib_mediclip.models.mediclip.builder import AdapterType, build_mediclip
 from anomalib_mediclip.models.mediclip.loss import MediCLIPLoss
+from anomalib_mediclip.models.mediclip.memory_bank import MemoryBank
 from anomalib_mediclip.models.mediclip.painted_views import FreshPaintings, PaintedViews, check_views
 from anomalib_mediclip.models.mediclip.prompting import ABNORMAL_TOKENS, NORMAL_TOKENS, PromptType
 from anomalib_mediclip.models.mediclip.torch_model import MediCLIPModel
@@ -66,6 +68,11 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         temperature (float, optional): Temperature tau of Eq. 2. Defaults to ``0.07``; the official code has ``1.0``.
         aggregation (str, optional): Value that is averaged over the blocks: the ``probability`` after the softmax
             (paper) or the cosine ``similarity`` before it (official code). Defaults to ``"probability"``.
+        memory_bank (bool, optional): Whether to join the learnt map with the distance to the nearest patch of the
+            support set. The map is then a sum of z-scores instead of a probability. Not in the paper.
+            Defaults to ``False``.
+        top_fraction (float, optional): Share of the pixels whose highest values are averaged to the image score; 0 for
+            the maximum of the map (paper). Defaults to ``0.0``.
         synthesis (SynthesisOptions | None, optional): Options of the synthetic anomalies, as a mapping such as
             ``{"tasks": {"source": 1}, "blending": "paste"}``; ``python -m anomalib_mediclip.synthesis --help`` explains
             them. Defaults to ``None``: the paper's three tasks with equal probability.
@@ -111,7 +118,7 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         "cache_limit",
     }
     OPTIONS_OF_A_RUN = ("views",)
-    DERIVED = ("model.prompt_features",)
+    DERIVED = ("model.prompt_features", "model.map_moments")
 
     model: MediCLIPModel
     anomaly_generator: MedicalAnomalyGenerator
@@ -131,6 +138,8 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         adapter: AdapterType = "linear",
         temperature: float = 0.07,
         aggregation: Aggregation = "probability",
+        memory_bank: bool = False,
+        top_fraction: float = 0.0,
         synthesis: SynthesisOptions | None = None,
         views: int | None = 50,
         cache_limit: float = 4.0,
@@ -160,11 +169,18 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
             adapter=adapter,
             temperature=temperature,
             aggregation=aggregation,
+            memory_bank=memory_bank,
+            top_fraction=top_fraction,
             seed=self.used_seed,
         )
         self.finish_encoder()
         self.anomaly_generator = MedicalAnomalyGenerator(**(synthesis or {}), seed=self.used_seed)
         self.loss = MediCLIPLoss()
+
+    @property
+    def scores(self) -> ScoreKind:
+        """Probabilities, or logits where the memory bank adds to them."""
+        return "logit" if self.hparams["memory_bank"] else super().scores
 
     # -- training ------------------------------------------------------------------------------------------------------
 
@@ -176,11 +192,13 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         images = {paths[index]: self.support_image(index) for index in range(0, len(paths), step)}
         self.anomaly_generator.seed = self.used_seed
         self.anomaly_generator.set_support_set(list(images.values()))
+        if self.model.memory_bank is not None:
+            self._remember_support_set(self.model.memory_bank)
         views: int | None = self.hparams["views"]
         if views is None:
             self._painted = FreshPaintings(self.anomaly_generator, self.model.vision_encoder, names)
             return
-        kept = images if getattr(self.training_set, "is_repeatable", False) else {}
+        kept = images if self.repeats_support_set else {}
         positions = {path: index for index, path in enumerate(paths)}
 
         def image(path: str) -> torch.Tensor:
@@ -188,6 +206,15 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
 
         self._painted = PaintedViews(names, views, self.used_seed, self.feature_cache, self._epochs_to_train())
         self._painted.encode(image, self.anomaly_generator, self._encode, self.shows_progress)
+
+    def _remember_support_set(self, memory_bank: MemoryBank) -> None:
+        """Fill the memory bank."""
+        try:
+            self.encode_support_set(MAX_SOURCES)
+        except NoSpaceError as error:
+            msg = f"The {error}. Free some space there, or give --model.cache_limit more gigabytes of memory."
+            raise OSError(msg) from error
+        memory_bank.remember(self.encoded_support_set(), self.image_size, self.used_seed)
 
     def _epochs_to_train(self) -> range | None:
         """Return the epochs that remain, None if they are not known: a callback that averages weights may add one."""
@@ -212,7 +239,8 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         return self.checked_loss(loss, len(masks), cure)
 
     def forget_features(self) -> None:
-        """Forget the painted views as well."""
+        """Forget the painted views as well, when the weights that remain have their moments."""
+        self._keep_map_moments()
         super().forget_features()
         self._painted = None
 
@@ -234,14 +262,23 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         """Compute the prompt features anew: a callback may just have put an average in the place of the prompts."""
         super().on_validation_epoch_start()
         self.model.keep_prompt_features()
+        self._keep_map_moments()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the prompt features of the prompts that are saved, which a callback may have averaged."""
+        """Save what follows from the weights that are saved, which a callback may have averaged."""
         super().on_save_checkpoint(checkpoint)
         state = checkpoint["state_dict"]
-        prefix = "model.prompts."
-        prompts = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-        state["model.prompt_features"] = self.model.prompt_features_of(prompts)
+        weights = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+        state["model.prompt_features"] = self.model.prompt_features_of(weights)
+        support = list(self.encoded_support_set())
+        if self.model.memory_bank is not None and support:
+            state["model.map_moments"] = self.model.map_moments_of(weights, support, self.image_size)
+
+    def _keep_map_moments(self) -> None:
+        """Compute the moments of the learnt map on the support set, with the weights as they are."""
+        support = list(self.encoded_support_set())
+        if self.model.memory_bank is not None and support:
+            self.model.map_moments.copy_(self.model.map_moments_of({}, support, self.image_size))
 
     @contextlib.contextmanager
     def inference_parts(self) -> Iterator[None]:

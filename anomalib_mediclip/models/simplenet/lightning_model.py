@@ -6,6 +6,7 @@
 Paper: https://arxiv.org/abs/2303.15140
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -20,9 +21,12 @@ from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from anomalib_mediclip.evaluation.calibration import LogitCalibrationPostProcessor, ScoreKind
+from anomalib_mediclip.models.components.feature_cache import NoSpaceError
 from anomalib_mediclip.models.components.frozen_encoder import EncoderPrecision, FrozenEncoderModule
 from anomalib_mediclip.models.simplenet.loss import SimpleNetLoss
 from anomalib_mediclip.models.simplenet.torch_model import SimpleNetModel
+
+logger = logging.getLogger(__name__)
 
 # all three from the paper, section 4.1
 ADAPTOR_LEARNING_RATE = 1e-4
@@ -113,9 +117,13 @@ class SimpleNet(FrozenEncoderModule, AnomalibModule):
         self.loss = SimpleNetLoss()
 
     def on_train_start(self) -> None:
-        """Encode the support set: its features never change."""
+        """Encode the support set: its features never change, unless its images do."""
         super().on_train_start()
-        self.encode_support_set()
+        if self.repeats_support_set:
+            try:
+                self.encode_support_set()
+            except NoSpaceError as error:
+                logger.warning("Every step encodes its images: the %s.", error)
 
     def training_step(self, batch: ImageBatch, batch_idx: int, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Tell normal features of a batch from anomalous ones and compute the loss (paper, section 3.5)."""

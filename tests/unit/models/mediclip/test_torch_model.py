@@ -30,6 +30,40 @@ def test_image_score_is_the_maximum_of_the_map(official: OfficialRun) -> None:
     assert torch.equal(predictions.pred_score, predictions.anomaly_map.amax(dim=(1, 2, 3)))
 
 
+def test_image_score_is_the_mean_of_the_highest_pixels(official: OfficialRun) -> None:
+    predictions = tiny(official, top_fraction=0.05).eval()(torch.rand(3, 3, *IMAGE_SIZE))
+    number = round(0.05 * IMAGE_SIZE[0] * IMAGE_SIZE[1])
+    highest = predictions.anomaly_map.flatten(1).sort(dim=1, descending=True).values[:, :number]
+    torch.testing.assert_close(predictions.pred_score, highest.mean(dim=1))
+
+
+@pytest.mark.parametrize("top_fraction", [-0.1, 1.1, float("nan")])
+def test_a_share_of_pixels_that_is_none_is_refused(official: OfficialRun, top_fraction: float) -> None:
+    with pytest.raises(ValueError, match=r"top_fraction=.*: give a share of the pixels in \[0, 1\]"):
+        tiny(official, top_fraction=top_fraction)
+
+
+def test_the_memory_bank_adds_its_z_scores_to_those_of_the_learnt_logits(official: OfficialRun) -> None:
+    support, images = (torch.rand(number, 3, *IMAGE_SIZE) for number in (4, 2))
+    learnt, joined = tiny(official).eval(), tiny(official, memory_bank=True).eval()
+    features = joined.vision_encoder(support)
+    joined.memory_bank.remember([features], IMAGE_SIZE)
+    joined.map_moments.copy_(joined.map_moments_of({}, [features], IMAGE_SIZE))
+    own = learnt(support).anomaly_map.logit()
+    expected = (learnt(images).anomaly_map.logit() - own.mean()) / own.std(correction=0)
+    distances = joined.memory_bank(joined.vision_encoder(images), IMAGE_SIZE)
+    expected += torch.nn.functional.interpolate(distances, IMAGE_SIZE, mode="bilinear", align_corners=True)
+    torch.testing.assert_close(joined(images).anomaly_map, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_moments_of_other_weights_are_those_that_a_model_with_them_has(official: OfficialRun) -> None:
+    support = [tiny(official).vision_encoder(torch.rand(2, 3, *IMAGE_SIZE))]
+    model, other = tiny(official, memory_bank=True), tiny(official, memory_bank=True, seed=1)
+    expected = other.map_moments_of({}, support, IMAGE_SIZE)
+    assert not torch.allclose(model.map_moments_of({}, support, IMAGE_SIZE), expected)
+    torch.testing.assert_close(model.map_moments_of(other.state_dict(), support, IMAGE_SIZE), expected)
+
+
 def test_inference_does_not_run_the_text_encoder(official: OfficialRun) -> None:
     model = tiny(official).eval()
     model.prompts.forward = lambda: pytest.fail("the text encoder was run")

@@ -1,0 +1,165 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Memory bank: how far a patch is from the nearest patch of the support set.
+
+The map that is learnt from synthetic anomalies and the distance to the support set fail on different images. This is
+not part of the paper. Memory banks of patch features come from PatchCore (Roth et al., CVPR 2022,
+https://arxiv.org/abs/2106.08265); joining one to prompts comes from WinCLIP (Jeong et al., CVPR 2023,
+https://arxiv.org/abs/2303.14814).
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from anomalib.models.components import DynamicBufferMixin, KCenterGreedy
+from torch import nn
+from torch.nn import functional
+
+STRIDE = 16  # pixels; blocks with larger patches cannot locate anomalies
+NEIGHBOURHOOD = 3  # patches over which features are averaged
+LARGEST_BANK = 2_000_000  # numbers, 8 MB; above it a coreset is kept
+LARGEST_SUPPORT = 64_000_000  # numbers, 256 MB; above it images are left out
+NEARBY = 3  # patches around a patch which its neighbourhood and receptive field make similar to it
+LEAST_SPREAD = 0.01  # of distances, whose largest is 2 for one block; duplicates and constant images have less
+
+
+class MemoryBank(DynamicBufferMixin, nn.Module):
+    """Patch features of the support set, and the distances that are usual between its images.
+
+    Distances are given as z-scores: minus the mean and divided by the standard deviation of those of the support set's
+    own patches, each from the nearest patch of the other images. All patches of all images count alike, so four images
+    have some 800 distances to estimate two numbers from. With one image, or copies of one image, there are no other
+    images; distances are then measured to patches of the same image that are at least four patches away.
+
+    Attributes:
+        patches (torch.Tensor): Patch features ``(N, C)``; empty until :meth:`remember`.
+        moments (torch.Tensor): Mean and standard deviation of the support set's own distances, shape ``(2,)``.
+
+    Example:
+        >>> bank, features = MemoryBank(), torch.rand(3, 8, 14, 14, generator=torch.Generator().manual_seed(0))
+        >>> bank.remember([[features]], (224, 224))
+        >>> bank.patches.shape, bank([features], (224, 224)).shape
+        (torch.Size([588, 8]), torch.Size([3, 1, 14, 14]))
+    """
+
+    patches: torch.Tensor
+    moments: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("patches", torch.zeros(0, 0))
+        self.register_buffer("moments", torch.tensor([0.0, 1.0]))
+
+    def forward(self, patch_features: Sequence[torch.Tensor], image_size: torch.Size | tuple[int, int]) -> torch.Tensor:
+        """Compute how unusual the distance of every patch to the nearest patch of the support set is.
+
+        Args:
+            patch_features (Sequence[torch.Tensor]): Patch features ``(B, C_j, H_j, W_j)``, one tensor for each tapped
+                block.
+            image_size (torch.Size | tuple[int, int]): Height and width of the images in pixels.
+
+        Returns:
+            torch.Tensor: z-scores ``(B, 1, h, w)``; (h, w) is the grid of the largest patches in use.
+        """
+        local = local_features(patch_features, image_size)
+        distances = _squared_distances(local.flatten(2).transpose(1, 2), self.patches).amin(dim=2).sqrt()
+        return (distances.unflatten(1, local.shape[-2:])[:, None] - self.moments[0]) / self.moments[1]
+
+    @torch.no_grad()
+    def remember(
+        self, portions: Iterable[Sequence[torch.Tensor]], image_size: torch.Size | tuple[int, int], seed: int = 0
+    ) -> None:
+        """Fill the bank.
+
+        Args:
+            portions (Iterable[Sequence[torch.Tensor]]): Patch features of the support images, some images at a time.
+            image_size (torch.Size | tuple[int, int]): Height and width of the images in pixels.
+            seed (int, optional): Seed of the coreset. Defaults to ``0``.
+        """
+        images = _distinct(torch.cat([local_features(portion, image_size) for portion in portions]))
+        grid, width = images.shape[-2:], images.shape[1]
+        patches = images.flatten(2).transpose(1, 2).reshape(-1, width)
+        kept = _coreset(patches, max(1, LARGEST_BANK // width), seed)
+        self.patches = patches[kept].contiguous()
+        distances = torch.cat(
+            [_own_distances(image, number, grid, self.patches, kept) for number, image in enumerate(images)]
+        )
+        self.moments = torch.stack([distances.mean(), distances.std(correction=0).clamp(min=LEAST_SPREAD)])
+
+
+def local_features(patch_features: Sequence[torch.Tensor], image_size: torch.Size | tuple[int, int]) -> torch.Tensor:
+    """Make patches of several blocks comparable: unit length per block, averaged over 3 x 3, brought to one grid.
+
+    Args:
+        patch_features (Sequence[torch.Tensor]): Patch features ``(B, C_j, H_j, W_j)``, one tensor for each tapped
+            block.
+        image_size (torch.Size | tuple[int, int]): Height and width of the images in pixels.
+
+    Returns:
+        torch.Tensor: Features ``(B, C, h, w)`` of the blocks whose patches are at most 16 pixels wide (of the block
+        with the smallest, if there is none), on the grid of the largest of these.
+    """
+    finest = max(block.shape[-1] for block in patch_features)
+    enough = min(finest, -(-image_size[-1] // STRIDE))
+    used = [block for block in patch_features if block.shape[-1] >= enough]
+    grid = min((block.shape[-2:] for block in used), key=lambda size: size[-1])
+    pooled = [
+        functional.avg_pool2d(
+            functional.normalize(block, dim=1), NEIGHBOURHOOD, 1, NEIGHBOURHOOD // 2, count_include_pad=False
+        )
+        for block in used
+    ]
+    return torch.cat([_resized(block, grid) for block in pooled], dim=1)
+
+
+def _resized(block: torch.Tensor, grid: torch.Size) -> torch.Tensor:
+    """Bring features to a grid; at half the side this is the mean of 2 x 2 patches."""
+    return block if block.shape[-2:] == grid else functional.interpolate(block, tuple(grid), mode="bilinear")
+
+
+def _squared_distances(features: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Return squared Euclidean distances of ``(..., P, C)`` and ``(N, C)``, by one matrix product: ``(..., P, N)``."""
+    lengths = features.square().sum(dim=-1, keepdim=True) + others.square().sum(dim=-1)
+    return (lengths - 2 * features @ others.T).clamp(min=0)
+
+
+def _distinct(images: torch.Tensor) -> torch.Tensor:
+    """Leave out copies, which would be at distance 0 from each other, and images beyond what memory is given to."""
+    images = images[:: -(-images.numel() // LARGEST_SUPPORT)]
+    found: dict[bytes, torch.Tensor] = {}
+    for image in images:
+        found.setdefault(image.cpu().numpy().tobytes(), image)
+    return torch.stack(list(found.values()))
+
+
+def _coreset(patches: torch.Tensor, largest: int, seed: int) -> torch.Tensor:
+    """Return the numbers of the patches to keep: all, or those that leave no patch far from one that is kept."""
+    if len(patches) <= largest:
+        return torch.arange(len(patches), device=patches.device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        # without a third dimension anomalib would project them at random
+        found = KCenterGreedy(patches[:, None], largest / len(patches)).select_coreset_idxs()
+    return torch.tensor(found, device=patches.device)
+
+
+def _own_distances(
+    image: torch.Tensor, number: int, grid: torch.Size, bank: torch.Tensor, kept: torch.Tensor
+) -> torch.Tensor:
+    """Return the distance of each patch of a support image to the nearest patch of the bank that is of another image.
+
+    Where there is no other image, it is the nearest patch of this image that is not nearby; 0 where all are nearby.
+    """
+    patches = grid[0] * grid[1]
+    squared = _squared_distances(image.flatten(1).T, bank)
+    others = kept // patches != number
+    if others.any():
+        return squared[:, others].amin(dim=1).sqrt()
+    rows, columns = (
+        torch.arange(patches, device=image.device) // grid[1],
+        torch.arange(patches, device=image.device) % grid[1],
+    )
+    nearby = torch.maximum((rows[:, None] - rows[kept]).abs(), (columns[:, None] - columns[kept]).abs()) <= NEARBY
+    nearest = squared.masked_fill(nearby, torch.inf).amin(dim=1).sqrt()
+    return nearest.where(nearest.isfinite(), 0)

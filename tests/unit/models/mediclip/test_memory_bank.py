@@ -1,0 +1,126 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Memory bank: exact distances, the support set's own statistics, and support sets that have none."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from anomalib_mediclip.models.mediclip import memory_bank
+from anomalib_mediclip.models.mediclip.memory_bank import MemoryBank, local_features
+
+SIZE = (224, 224)
+
+
+def random_features(images: int, seed: int = 0) -> list[torch.Tensor]:
+    """Patch features of a lite encoder's first two blocks, at strides 8 and 16."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(images, 6, 28, 28, generator=generator), torch.randn(images, 10, 14, 14, generator=generator)]
+
+
+def filled(*portions: list[torch.Tensor]) -> MemoryBank:
+    bank = MemoryBank()
+    bank.remember(portions, SIZE)
+    return bank
+
+
+def nearest(image: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Distances by brute force: from each patch of ``(C, h, w)`` to the nearest patch of ``(N, C, h, w)``."""
+    return torch.cdist(image.flatten(1).T, others.flatten(2).transpose(1, 2).flatten(0, 1)).amin(dim=1)
+
+
+def test_z_scores_are_those_of_leave_one_out_distances() -> None:
+    support, new = random_features(4), random_features(2, seed=1)
+    local = local_features(support, SIZE)
+    own = torch.stack([nearest(local[i], local[[j for j in range(4) if j != i]]) for i in range(4)])
+    distances = torch.stack([nearest(image, local) for image in local_features(new, SIZE)])
+    expected = (distances - own.mean()) / own.std(correction=0)
+    z = filled(support)(new, SIZE)
+    assert z.shape == (2, 1, 14, 14)
+    torch.testing.assert_close(z.flatten(1), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_local_features_have_unit_length_per_block_before_they_are_averaged() -> None:
+    fine, coarse = random_features(1)
+    local = local_features([7 * fine, 0.1 * coarse], SIZE)
+    assert local.shape == (1, 16, 14, 14)
+    # patch (3, 5) of the coarse grid covers rows 6, 7 and columns 10, 11 of the fine one, each averaged over 3 x 3
+    unit = functional.normalize(fine, dim=1)[0]
+    expected = sum(unit[:, r - 1 : r + 2, c - 1 : c + 2].mean(dim=(1, 2)) for r in (6, 7) for c in (10, 11)) / 4
+    torch.testing.assert_close(local[0, :6, 3, 5], expected)
+
+
+def test_blocks_with_large_patches_are_left_out() -> None:
+    fine, coarse = random_features(1)
+    too_coarse = torch.randn(1, 20, 7, 7)
+    assert torch.equal(local_features([fine, coarse, too_coarse], SIZE), local_features([fine, coarse], SIZE))
+    assert local_features([too_coarse], SIZE).shape == (1, 20, 7, 7)  # unless there is nothing else
+
+
+def test_support_images_are_nearest_to_themselves() -> None:
+    support = random_features(3)
+    z = filled(support)(support, SIZE)
+    assert z.max() < filled(support)(random_features(3, seed=1), SIZE).min()
+
+
+def test_it_does_not_matter_how_many_images_are_encoded_at_a_time() -> None:
+    support = random_features(5)
+    whole, parts = filled(support), filled([b[:2] for b in support], [b[2:] for b in support])
+    assert torch.equal(whole.patches, parts.patches)
+    assert torch.equal(whole.moments, parts.moments)
+
+
+def test_copies_of_an_image_change_nothing() -> None:
+    support = random_features(3)
+    assert torch.equal(filled(support).moments, filled(support, [b[:1] for b in support]).moments)
+
+
+@pytest.mark.parametrize(
+    "support",
+    [
+        random_features(1),
+        [block.repeat(4, 1, 1, 1) for block in random_features(1)],
+        [torch.ones_like(block) for block in random_features(2)],
+        [torch.zeros_like(block) for block in random_features(2)],
+        [torch.randn(1, 6, 2, 2)],
+    ],
+    ids=["one image", "copies of one image", "constant images", "no features", "all patches are nearby"],
+)
+def test_without_other_images_scores_are_finite_and_tell_new_patches(support: list[torch.Tensor]) -> None:
+    bank = filled(support)
+    new = [torch.randn(2, *block.shape[1:], generator=torch.Generator().manual_seed(5)) for block in support]
+    known, other = bank([block[:1] for block in support], SIZE), bank(new, SIZE)
+    assert known.isfinite().all()
+    assert other.isfinite().all()
+    assert other.mean() > known.mean()
+
+
+def test_a_large_bank_is_a_coreset_that_leaves_no_patch_far(monkeypatch) -> None:
+    support = random_features(6)
+    monkeypatch.setattr(memory_bank, "LARGEST_BANK", 300 * 16)
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    bank = filled(support)
+    assert torch.equal(torch.rand(3), expected)  # the global generator is left alone
+    assert bank.patches.shape == (300, 16)
+    assert torch.equal(bank.patches, filled(support).patches)
+    everything = local_features(support, SIZE).flatten(2).transpose(1, 2).flatten(0, 1)
+    farthest = torch.cdist(everything, bank.patches).amin(dim=1).max()
+    at_random = torch.cdist(everything, everything[torch.randperm(len(everything))[:300]]).amin(dim=1).max()
+    assert farthest < at_random
+    assert bank(random_features(2, seed=1), SIZE).mean().abs() < 2  # own distances are those to the coreset
+
+
+def test_images_beyond_what_fits_in_memory_are_left_out_evenly(monkeypatch) -> None:
+    support = random_features(9)
+    monkeypatch.setattr(memory_bank, "LARGEST_SUPPORT", 3 * 16 * 14 * 14)
+    assert torch.equal(filled(support).patches, filled([block[::3] for block in support]).patches)
+
+
+def test_a_bank_of_another_size_is_loaded() -> None:
+    bank, other = filled(random_features(3)), MemoryBank()
+    other.load_state_dict(bank.state_dict())
+    new = random_features(1, seed=1)
+    assert torch.equal(bank(new, SIZE), other(new, SIZE))
