@@ -51,6 +51,7 @@ def runs(root: Path) -> Iterator[tuple[str, int, int | None, AnomalibDataModule]
 def trained(views: int | None, seed: int, datamodule: AnomalibDataModule) -> tuple[float, float, float]:
     """Train and test once, and return Image-AUROC, Pixel-AUROC (NaN without masks) and the seconds of the training."""
     options = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))["model"]["init_args"]
+    options |= {"memory_bank": False, "top_fraction": 0.0}  # which the preset had not then
     model = MediCLIP(**{**options, "views": views, "seed": seed}, visualizer=False)
     engine = Engine(default_root_dir="results/views", accelerator="cpu", enable_progress_bar=False, logger=False)
     start = time.perf_counter()

@@ -13,11 +13,17 @@ from tests.conftest import REPOSITORY
 
 
 def lite_model() -> MediCLIP:
-    """Return the lite model, untrained, with thresholds amid its scores and pixels."""
+    """Return the lite model, untrained, with a bank of noise and thresholds amid its scores and pixels."""
     specification = yaml.safe_load((REPOSITORY / "configs" / "model" / "mediclip_lite.yaml").read_text())["model"]
     model = MediCLIP(**specification["init_args"]).eval()
-    model.post_processor.image_threshold.fill_(0.6)
-    model.post_processor.pixel_threshold.fill_(0.55)
+    noise = torch.rand(4, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        features = model.model.vision_encoder(noise)
+        model.model.memory_bank.remember([features], model.image_size)
+        model.model.map_moments.copy_(model.model.map_moments_of({}, [features], model.image_size))
+        predictions = model.model(noise.mean(dim=1, keepdim=True).expand_as(noise))
+    model.post_processor.image_threshold.copy_(predictions.pred_score.median())
+    model.post_processor.pixel_threshold.copy_(predictions.anomaly_map.median())
     return model
 
 

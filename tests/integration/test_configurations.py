@@ -38,9 +38,17 @@ def test_the_paper_is_the_default() -> None:
     assert set(synthesis["tasks"]) == set(MedicalAnomalyGenerator().tasks)
 
 
+def test_plus_adds_what_lite_adds_to_the_paper() -> None:
+    added = {"memory_bank": True, "top_fraction": 0.05}
+    assert options_of("mediclip_plus.yaml") == options_of("mediclip.yaml") | added
+    assert added.items() <= options_of("mediclip_lite.yaml").items()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mediclip.yaml", "mediclip_official.yaml"])
-def test_trains_two_steps_and_reloads_to_the_same_map(name: str, sample_data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "limit"), [("mediclip.yaml", 12), ("mediclip_official.yaml", 12), ("mediclip_plus.yaml", 20)]
+)
+def test_trains_two_steps_and_reloads_to_the_same_map(name: str, limit: int, sample_data: Path, tmp_path: Path) -> None:
     model = MediCLIP(**options_of(name) | {"weights": None}, visualizer=False)
     learnt = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     assert learnt == 2_490_624
@@ -49,8 +57,8 @@ def test_trains_two_steps_and_reloads_to_the_same_map(name: str, sample_data: Pa
     checkpoint = engine.best_model_path
     state = torch.load(checkpoint, weights_only=True)["state_dict"]
     size = sum(value.numel() * value.element_size() for name, value in state.items() if name.startswith("model."))
-    assert size < 12 * MEGABYTE
-    assert Path(checkpoint).stat().st_size < 36 * MEGABYTE
+    assert size < limit * MEGABYTE
+    assert Path(checkpoint).stat().st_size < (24 + limit) * MEGABYTE
     image = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = model.eval()(image).anomaly_map

@@ -87,7 +87,13 @@ class MemoryBank(nn.Module):
 
         Returns:
             torch.Tensor: z-scores ``(B, 1, h, w)``; (h, w) is the grid of the largest patches in use.
+
+        Raises:
+            RuntimeError: If the bank is empty.
         """
+        if not len(self.patches):
+            msg = "The memory bank is empty: train the model or load a checkpoint before it predicts."
+            raise RuntimeError(msg)
         local = local_features(patch_features, image_size)
         distances = _squared_distances(local.flatten(2).transpose(1, 2), self.patches).amin(dim=2).sqrt()
         return (distances.unflatten(1, local.shape[-2:])[:, None] - self.moments[0]) / self.moments[1]

@@ -119,6 +119,11 @@ def test_images_beyond_what_fits_in_memory_are_left_out_evenly(monkeypatch) -> N
     assert torch.equal(filled(support).patches, filled([block[::3] for block in support]).patches)
 
 
+def test_an_empty_bank_says_so() -> None:
+    with pytest.raises(RuntimeError, match="memory bank is empty: train the model or load a checkpoint"):
+        MemoryBank()(random_features(1), SIZE)
+
+
 def test_a_bank_of_another_size_is_loaded() -> None:
     bank, other = filled(random_features(3)), MemoryBank()
     other.load_state_dict(bank.state_dict())
