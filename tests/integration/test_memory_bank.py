@@ -118,6 +118,13 @@ def test_fresh_paintings_go_with_a_bank(official, sample_data, tmp_path, model) 
     assert torch.equal(fresh.model.memory_bank.patches, model.model.memory_bank.patches)
 
 
+def test_of_a_large_support_set_every_second_image_is_remembered(official, sample_data, tmp_path, monkeypatch, model):
+    monkeypatch.setattr("anomalib_mediclip.models.mediclip.lightning_model.LARGEST_SUPPORT", 4)
+    half = fitted(joined_model(official), sample_data, tmp_path)
+    every = model.model.memory_bank.patches.unflatten(0, (8, -1))
+    assert torch.equal(half.model.memory_bank.patches, every[::2].flatten(0, 1))
+
+
 @pytest.mark.parametrize("k_shot", [1, 2])
 def test_one_image_and_two_are_enough(official, sample_data, tmp_path, k_shot) -> None:
     model = fitted(joined_model(official), sample_data, tmp_path, data={"k_shot": k_shot})

@@ -32,7 +32,7 @@ from anomalib_mediclip.models.components.frozen_encoder import EncoderPrecision,
 from anomalib_mediclip.models.mediclip.anomaly_map import Aggregation
 from anomalib_mediclip.models.mediclip.builder import AdapterType, build_mediclip
 from anomalib_mediclip.models.mediclip.loss import MediCLIPLoss
-from anomalib_mediclip.models.mediclip.memory_bank import MemoryBank
+from anomalib_mediclip.models.mediclip.memory_bank import LARGEST_SUPPORT, MemoryBank
 from anomalib_mediclip.models.mediclip.painted_views import FreshPaintings, PaintedViews, check_views
 from anomalib_mediclip.models.mediclip.prompting import ABNORMAL_TOKENS, NORMAL_TOKENS, PromptType
 from anomalib_mediclip.models.mediclip.torch_model import MediCLIPModel
@@ -210,7 +210,7 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
     def _remember_support_set(self, memory_bank: MemoryBank) -> None:
         """Fill the memory bank."""
         try:
-            self.encode_support_set(MAX_SOURCES)
+            self.encode_support_set(LARGEST_SUPPORT)
         except NoSpaceError as error:
             msg = f"The {error}. Free some space there, or give --model.cache_limit more gigabytes of memory."
             raise OSError(msg) from error

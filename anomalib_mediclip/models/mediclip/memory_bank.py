@@ -17,10 +17,12 @@ from anomalib.models.components import KCenterGreedy
 from torch import nn
 from torch.nn import functional
 
+from anomalib_mediclip.encoders.weights import state_hash
+
 STRIDE = 16  # pixels; blocks with larger patches cannot locate anomalies
 NEIGHBOURHOOD = 3  # patches over which features are averaged
 LARGEST_BANK = 2_000_000  # numbers, 8 MB; above it a coreset is kept
-LARGEST_SUPPORT = 64_000_000  # numbers, 256 MB; above it images are left out
+LARGEST_SUPPORT = 128  # images, which take 0.4 GB with ViT-L/14; of more, every second, third and so on is taken
 NEARBY = 3  # patches around a patch which its neighbourhood and receptive field make similar to it
 LEAST_SPREAD = 0.01  # of distances, whose largest is 2 for one block; duplicates and constant images have less
 
@@ -155,12 +157,11 @@ def _squared_distances(features: torch.Tensor, others: torch.Tensor) -> torch.Te
 
 
 def _distinct(images: torch.Tensor) -> torch.Tensor:
-    """Leave out copies, which would be at distance 0 from each other, and images beyond what memory is given to."""
-    images = images[:: -(-images.numel() // LARGEST_SUPPORT)]
-    found: dict[bytes, torch.Tensor] = {}
-    for image in images:
-        found.setdefault(image.cpu().numpy().tobytes(), image)
-    return torch.stack(list(found.values()))
+    """Leave out copies, which would be at distance 0 from each other."""
+    found: dict[str, int] = {}
+    for number, image in enumerate(images):
+        found.setdefault(state_hash({"": image}), number)
+    return images[list(found.values())]
 
 
 def _coreset(patches: torch.Tensor, largest: int, seed: int) -> torch.Tensor:

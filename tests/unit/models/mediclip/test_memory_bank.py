@@ -113,12 +113,6 @@ def test_a_large_bank_is_a_coreset_that_leaves_no_patch_far(monkeypatch) -> None
     assert bank(random_features(2, seed=1), SIZE).mean().abs() < 2  # own distances are those to the coreset
 
 
-def test_images_beyond_what_fits_in_memory_are_left_out_evenly(monkeypatch) -> None:
-    support = random_features(9)
-    monkeypatch.setattr(memory_bank, "LARGEST_SUPPORT", 3 * 16 * 14 * 14)
-    assert torch.equal(filled(support).patches, filled([block[::3] for block in support]).patches)
-
-
 def test_an_empty_bank_says_so() -> None:
     with pytest.raises(RuntimeError, match="memory bank is empty: train the model or load a checkpoint"):
         MemoryBank()(random_features(1), SIZE)
