@@ -95,10 +95,11 @@ def print_table(file: Path) -> None:
         print(f"\n{encoder}, Image-AUROC / Pixel-AUROC on held-out images and a held-out task\n")
         print(f"| row | {' | '.join(data)} | mean |\n| --- | {'---: | ' * (len(data) + 1)}")
         for name in dict.fromkeys(row["row"] for row in found):
+            own = [row for row in found if (row["encoder"], row["row"]) == (encoder, name)]
             cells = []
             for chosen in (*([each] for each in data), data):
                 values = [
-                    [float(row[column]) for row in found if row["data"] in chosen and row["row"] == name]
+                    [float(row[column]) for row in own if row["data"] in chosen]
                     for column in ("image_auroc", "pixel_auroc")
                 ]
                 cells.append(" / ".join(f"{statistics.mean(column):.3f}" for column in values))
