@@ -19,7 +19,7 @@ def lite_model() -> MediCLIP:
     noise = torch.rand(4, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         features = model.model.vision_encoder(noise)
-        model.model.memory_bank.remember([features], model.image_size)
+        model.model.memory_bank.remember([features], model.image_size, ["a", "b", "c", "d"])
         model.model.map_moments.copy_(model.model.map_moments_of({}, [features], model.image_size))
         predictions = model.model(noise.mean(dim=1, keepdim=True).expand_as(noise))
     model.post_processor.image_threshold.copy_(predictions.pred_score.median())

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from anomalib.deploy import CompressionType, OpenVINOInferencer
+from lightning import Callback
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from scipy.stats import spearmanr
 from torchvision.transforms.v2 import RandomHorizontalFlip
@@ -123,6 +124,28 @@ def test_of_a_large_support_set_every_second_image_is_remembered(official, sampl
     half = fitted(joined_model(official), sample_data, tmp_path)
     every = model.model.memory_bank.patches.unflatten(0, (8, -1))
     assert torch.equal(half.model.memory_bank.patches, every[::2].flatten(0, 1))
+
+
+def test_support_images_are_calibrated_against_the_others(official, sample_data, tmp_path, model) -> None:
+    seen: list[torch.Tensor] = []
+    run = engine(tmp_path, callbacks=[Look(seen)])
+    run.validate(model, datamodule=sample_datamodule(sample_data))
+    datamodule = run.trainer.datamodule
+    images = model.pre_processor.transform(torch.stack([torch.as_tensor(i.image) for i in datamodule.train_data]))
+    with torch.no_grad():
+        nothing_unusual = model.model(images.clamp(0, 1)).pred_score
+    assert len(seen) == 8
+    assert torch.stack(seen).mean() > nothing_unusual.mean() + 1
+
+
+class Look(Callback):
+    """Keeps the raw scores of the normal images of a validation."""
+
+    def __init__(self, seen: list[torch.Tensor]) -> None:
+        self._seen = seen
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        self._seen.extend(outputs.pred_score[~outputs.gt_label.bool()])
 
 
 @pytest.mark.parametrize("k_shot", [1, 2])

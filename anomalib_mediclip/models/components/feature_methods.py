@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from anomalib.data import ImageBatch
+from anomalib.data import ImageBatch, InferenceBatch
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch.utils.data import DataLoader
 
@@ -111,6 +111,11 @@ class FeatureMethods(TrainingHooks):
         self._support_rows = {paths[index]: row for row, index in enumerate(chosen)}
         self._support_table = table
 
+    @property
+    def encoded_paths(self) -> list[str]:
+        """Paths of the images that :meth:`encode_support_set` encoded, in their order."""
+        return list(self._support_rows)
+
     def encoded_support_set(self) -> Iterator[list[torch.Tensor]]:
         """Yield the patch features of what :meth:`encode_support_set` encoded, a few images at a time.
 
@@ -155,7 +160,20 @@ class FeatureMethods(TrainingHooks):
             features = self.model.vision_encoder(images)
             if self._repeats_validation and self.feature_cache.claim(sum(block.nbytes for block in features)):
                 self._validation_features[batch_idx] = features
-        return batch.update(**self.model.head(features, images.shape[-2:])._asdict())
+        return batch.update(**self.validation_head(features, batch)._asdict())
+
+    def validation_head(self, features: list[torch.Tensor], batch: ImageBatch) -> InferenceBatch:
+        """Predict a batch of the validation set from its features.
+
+        Args:
+            features (list[torch.Tensor]): Patch features ``(B, C_j, H_j, W_j)``, one tensor for each tapped block.
+            batch (ImageBatch): Batch.
+
+        Returns:
+            InferenceBatch: Raw predictions.
+        """
+        predictions: InferenceBatch = self.model.head(features, torch.as_tensor(batch.image).shape[-2:])
+        return predictions
 
     def forget_features(self) -> None:
         """Free all features that were computed once."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from anomalib.data import ImageBatch
+from anomalib.data import ImageBatch, InferenceBatch
 from anomalib.metrics import Evaluator
 from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
@@ -23,6 +23,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import nn
 
 from anomalib_mediclip.data.dataset import image_paths
+from anomalib_mediclip.data.synthetic_validation import SyntheticValidationDataset
 from anomalib_mediclip.evaluation import CalibrationPostProcessor
 from anomalib_mediclip.evaluation.calibration import ScoreKind
 from anomalib_mediclip.io import relative_names
@@ -214,7 +215,19 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         except NoSpaceError as error:
             msg = f"The {error}. Free some space there, or give --model.cache_limit more gigabytes of memory."
             raise OSError(msg) from error
-        memory_bank.remember(self.encoded_support_set(), self.image_size, self.used_seed)
+        names = relative_names(image_paths(self.training_set))
+        remembered = [names[path] for path in self.encoded_paths]
+        memory_bank.remember(self.encoded_support_set(), self.image_size, remembered, self.used_seed)
+
+    def validation_head(self, features: list[torch.Tensor], batch: ImageBatch) -> InferenceBatch:
+        """Predict painted support images, which the memory bank compares with the other images of the support set."""
+        dataset = self.trainer.val_dataloaders.dataset
+        if self.model.memory_bank is None or not isinstance(dataset, SyntheticValidationDataset):
+            return super().validation_head(features, batch)
+        names = relative_names(dict.fromkeys(image_paths(dataset)))
+        shown = [names[path] for path in batch.image_path or []]
+        predictions: Any = self.model.head(features, torch.as_tensor(batch.image).shape[-2:], shown)
+        return predictions
 
     def _epochs_to_train(self) -> range | None:
         """Return the epochs that remain, None if they are not known: a callback that averages weights may add one."""

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from anomalib_mediclip.encoders.weights import state_hash
+from anomalib_mediclip.seeds import number_of
 
 STRIDE = 16  # pixels; blocks with larger patches cannot locate anomalies
 NEIGHBOURHOOD = 3  # patches over which features are averaged
@@ -40,20 +41,24 @@ class MemoryBank(nn.Module):
 
     Attributes:
         patches (torch.Tensor): Patch features ``(N, C)``; empty until :meth:`remember`.
+        numbers (torch.Tensor): Their numbers among all patches of the support set, ``(N,)``, int64.
+        images (torch.Tensor): Number of the name of each image, and number of its first copy, ``(k, 2)``, int64.
         moments (torch.Tensor): Mean and standard deviation of the support set's own distances, shape ``(2,)``.
 
     Example:
         >>> bank, features = MemoryBank(), torch.rand(3, 8, 14, 14, generator=torch.Generator().manual_seed(0))
-        >>> bank.remember([[features]], (224, 224))
+        >>> bank.remember([[features]], (224, 224), ["1.png", "2.png", "3.png"])
         >>> bank.patches.shape, bank([features], (224, 224)).shape
         (torch.Size([588, 8]), torch.Size([3, 1, 14, 14]))
     """
 
-    CONTENT = ("patches", "moments")
+    CONTENT = ("patches", "numbers", "images", "moments")
 
     def __init__(self) -> None:
         super().__init__()
         self.patches = torch.zeros(0, 0)
+        self.numbers = torch.zeros(0, dtype=torch.int64)
+        self.images = torch.zeros(0, 2, dtype=torch.int64)
         self.moments = torch.tensor([0.0, 1.0])
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "MemoryBank":
@@ -79,13 +84,21 @@ class MemoryBank(nn.Module):
         unexpected_keys: list[str] = args[3]
         unexpected_keys[:] = [key for key in unexpected_keys if key not in {prefix + name for name in self.CONTENT}]
 
-    def forward(self, patch_features: Sequence[torch.Tensor], image_size: torch.Size | tuple[int, int]) -> torch.Tensor:
+    def forward(
+        self,
+        patch_features: Sequence[torch.Tensor],
+        image_size: torch.Size | tuple[int, int],
+        names: Sequence[str] | None = None,
+    ) -> torch.Tensor:
         """Compute how unusual the distance of every patch to the nearest patch of the support set is.
 
         Args:
             patch_features (Sequence[torch.Tensor]): Patch features ``(B, C_j, H_j, W_j)``, one tensor for each tapped
                 block.
             image_size (torch.Size | tuple[int, int]): Height and width of the images in pixels.
+            names (Sequence[str] | None, optional): Names of images of the support set, painted or not, each of which is
+                compared with the other images only: nothing is unusual about an image that is in the bank. Defaults to
+                ``None``: they are images of no support set.
 
         Returns:
             torch.Tensor: z-scores ``(B, 1, h, w)``; (h, w) is the grid of the largest patches in use.
@@ -97,29 +110,58 @@ class MemoryBank(nn.Module):
             msg = "The memory bank is empty: train the model or load a checkpoint before it predicts."
             raise RuntimeError(msg)
         local = local_features(patch_features, image_size)
-        distances = _squared_distances(local.flatten(2).transpose(1, 2), self.patches).amin(dim=2).sqrt()
-        return (distances.unflatten(1, local.shape[-2:])[:, None] - self.moments[0]) / self.moments[1]
+        own = None if names is None else torch.stack([self._number_of(name) for name in names])
+        return (self._distances(local, own)[:, None] - self.moments[0]) / self.moments[1]
 
     @torch.no_grad()
     def remember(
-        self, portions: Iterable[Sequence[torch.Tensor]], image_size: torch.Size | tuple[int, int], seed: int = 0
+        self,
+        portions: Iterable[Sequence[torch.Tensor]],
+        image_size: torch.Size | tuple[int, int],
+        names: Sequence[str],
+        seed: int = 0,
     ) -> None:
         """Fill the bank.
 
         Args:
             portions (Iterable[Sequence[torch.Tensor]]): Patch features of the support images, some images at a time.
             image_size (torch.Size | tuple[int, int]): Height and width of the images in pixels.
+            names (Sequence[str]): Names of the support images.
             seed (int, optional): Seed of the coreset. Defaults to ``0``.
         """
-        images = _distinct(torch.cat([local_features(portion, image_size) for portion in portions]))
-        grid, width = images.shape[-2:], images.shape[1]
-        patches = images.flatten(2).transpose(1, 2).reshape(-1, width)
-        kept = _coreset(patches, max(1, LARGEST_BANK // width), seed)
-        self.patches = patches[kept].contiguous()
-        distances = torch.cat(
-            [_own_distances(image, number, grid, self.patches, kept) for number, image in enumerate(images)]
-        )
+        images = torch.cat([local_features(portion, image_size) for portion in portions])
+        patches = images.flatten(2).transpose(1, 2)
+        first = _first_copies(images)
+        distinct = torch.isin(torch.arange(len(first)), first).repeat_interleave(patches.shape[1]).to(images.device)
+        numbers = distinct.nonzero()[:, 0]
+        kept = numbers[_coreset(patches.flatten(0, 1)[numbers], max(1, LARGEST_BANK // patches.shape[2]), seed)]
+        self.patches, self.numbers = patches.flatten(0, 1)[kept].contiguous(), kept
+        known = torch.tensor([_name_number(name) for name in names])
+        self.images = torch.stack([known, first], dim=1).to(images.device)
+        distances = torch.cat([self._distances(images[[i]], self.images[[i], 1]) for i in first.unique().tolist()])
         self.moments = torch.stack([distances.mean(), distances.std(correction=0).clamp(min=LEAST_SPREAD)])
+
+    def _number_of(self, name: str) -> torch.Tensor:
+        """Return the number of a support image, of its first copy if there are several; -1 for any other image."""
+        found = self.images[self.images[:, 0] == _name_number(name), 1]
+        return found[0] if len(found) else self.images.new_tensor(-1)
+
+    def _distances(self, local: torch.Tensor, own: torch.Tensor | None) -> torch.Tensor:
+        """Return distances ``(B, h, w)`` of local features ``(B, C, h, w)`` to the nearest patch of the bank.
+
+        Patches of the image's own number ``(B,)`` do not count. Where there are no others, the nearest patch of the
+        image itself counts that is not nearby; the distance is 0 where all are nearby.
+        """
+        squared = _squared_distances(local.flatten(2).transpose(1, 2), self.patches)
+        if own is None:
+            return squared.amin(dim=2).sqrt().unflatten(1, local.shape[-2:])
+        grid = local.shape[-2:]
+        excluded = self.numbers // grid.numel() == own[:, None]
+        nearby = _are_nearby(torch.arange(grid.numel(), device=local.device), self.numbers % grid.numel(), grid[1])
+        of_others = squared.masked_fill(excluded[:, None], torch.inf).amin(dim=2)
+        elsewhere = squared.masked_fill(nearby, torch.inf).amin(dim=2)
+        distances = of_others.where(~excluded.all(dim=1, keepdim=True), elsewhere).sqrt()
+        return distances.where(distances.isfinite(), 0).unflatten(1, grid)
 
 
 def local_features(patch_features: Sequence[torch.Tensor], image_size: torch.Size | tuple[int, int]) -> torch.Tensor:
@@ -156,12 +198,21 @@ def _squared_distances(features: torch.Tensor, others: torch.Tensor) -> torch.Te
     return (lengths - 2 * features @ others.T).clamp(min=0)
 
 
-def _distinct(images: torch.Tensor) -> torch.Tensor:
-    """Leave out copies, which would be at distance 0 from each other."""
+def _first_copies(images: torch.Tensor) -> torch.Tensor:
+    """Return for each image the number of the first one that is equal: copies are at distance 0 from each other."""
     found: dict[str, int] = {}
-    for number, image in enumerate(images):
-        found.setdefault(state_hash({"": image}), number)
-    return images[list(found.values())]
+    return torch.tensor([found.setdefault(state_hash({"": image}), number) for number, image in enumerate(images)])
+
+
+def _name_number(name: str) -> int:
+    """Return a number of 63 bits that stands for the name of an image."""
+    return number_of(name) >> 1
+
+
+def _are_nearby(some: torch.Tensor, others: torch.Tensor, columns: int) -> torch.Tensor:
+    """Tell which positions ``(P,)`` and ``(N,)`` in a grid are close to each other, ``(P, N)``."""
+    rows = (some[:, None] // columns - others // columns).abs()
+    return torch.maximum(rows, (some[:, None] % columns - others % columns).abs()) <= NEARBY
 
 
 def _coreset(patches: torch.Tensor, largest: int, seed: int) -> torch.Tensor:
@@ -173,24 +224,3 @@ def _coreset(patches: torch.Tensor, largest: int, seed: int) -> torch.Tensor:
         # without a third dimension anomalib would project them at random
         found = KCenterGreedy(patches[:, None], largest / len(patches)).select_coreset_idxs()
     return torch.tensor(found, device=patches.device)
-
-
-def _own_distances(
-    image: torch.Tensor, number: int, grid: torch.Size, bank: torch.Tensor, kept: torch.Tensor
-) -> torch.Tensor:
-    """Return the distance of each patch of a support image to the nearest patch of the bank that is of another image.
-
-    Where there is no other image, it is the nearest patch of this image that is not nearby; 0 where all are nearby.
-    """
-    patches = grid[0] * grid[1]
-    squared = _squared_distances(image.flatten(1).T, bank)
-    others = kept // patches != number
-    if others.any():
-        return squared[:, others].amin(dim=1).sqrt()
-    rows, columns = (
-        torch.arange(patches, device=image.device) // grid[1],
-        torch.arange(patches, device=image.device) % grid[1],
-    )
-    nearby = torch.maximum((rows[:, None] - rows[kept]).abs(), (columns[:, None] - columns[kept]).abs()) <= NEARBY
-    nearest = squared.masked_fill(nearby, torch.inf).amin(dim=1).sqrt()
-    return nearest.where(nearest.isfinite(), 0)

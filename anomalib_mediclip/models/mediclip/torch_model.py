@@ -14,6 +14,7 @@ Paper: https://arxiv.org/abs/2405.11315
 """
 
 import contextlib
+from collections.abc import Sequence
 
 import torch
 from anomalib.data import InferenceBatch
@@ -95,7 +96,10 @@ class MediCLIPModel(nn.Module):
         return self.head(self.vision_encoder(images), images.shape[-2:])
 
     def head(
-        self, patch_features: list[torch.Tensor], image_size: torch.Size | tuple[int, int]
+        self,
+        patch_features: list[torch.Tensor],
+        image_size: torch.Size | tuple[int, int],
+        names: Sequence[str] | None = None,
     ) -> torch.Tensor | InferenceBatch:
         """Compute the anomaly maps from patch features: all that is learnt, and all that a training step runs.
 
@@ -103,6 +107,8 @@ class MediCLIPModel(nn.Module):
             patch_features (list[torch.Tensor]): Patch features of shape ``(B, C_j, H_j, W_j)``, one tensor for each
                 tapped block.
             image_size (torch.Size | tuple[int, int]): Height and width of the maps in pixels.
+            names (Sequence[str] | None, optional): Names of support images, painted or not; see
+                :meth:`MemoryBank.forward`. Defaults to ``None``: they are other images.
 
         Returns:
             torch.Tensor | InferenceBatch: In training S_n and S_a of shape ``(B, 2, H, W)``; otherwise the anomaly map
@@ -118,7 +124,7 @@ class MediCLIPModel(nn.Module):
             anomaly_map = probabilities[:, 1:]
             if self.memory_bank is not None:
                 learnt = (_logit(anomaly_map) - self.map_moments[0]) / self.map_moments[1]
-                anomaly_map = learnt + upsample(self.memory_bank(patch_features, image_size), image_size)
+                anomaly_map = learnt + upsample(self.memory_bank(patch_features, image_size, names), image_size)
         return InferenceBatch(pred_score=image_score(anomaly_map, self.top_fraction), anomaly_map=anomaly_map)
 
     def train(self, mode: bool = True) -> "MediCLIPModel":

@@ -21,8 +21,12 @@ def random_features(images: int, seed: int = 0) -> list[torch.Tensor]:
 
 def filled(*portions: list[torch.Tensor]) -> MemoryBank:
     bank = MemoryBank()
-    bank.remember(portions, SIZE)
+    bank.remember(portions, SIZE, names_of(sum(len(portion[0]) for portion in portions)))
     return bank
+
+
+def names_of(images: int) -> list[str]:
+    return [f"{number}.png" for number in range(images)]
 
 
 def nearest(image: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
@@ -58,6 +62,25 @@ def test_blocks_with_large_patches_are_left_out() -> None:
     assert local_features([too_coarse], SIZE).shape == (1, 20, 7, 7)  # unless there is nothing else
 
 
+def test_named_support_images_are_compared_with_the_others() -> None:
+    support = random_features(4)
+    bank = filled(support)
+    z = bank(support, SIZE, names_of(4))
+    assert z.mean().item() == pytest.approx(0, abs=1e-4)
+    assert z.std(correction=0).item() == pytest.approx(1, abs=1e-4)
+    assert torch.equal(bank(support, SIZE, ["a", "b", "c", "d"]), bank(support, SIZE))
+    swapped = [block.flip(0) for block in support]
+    assert torch.equal(bank(swapped, SIZE, names_of(4)[::-1]), z.flip(0))
+
+
+def test_a_copy_of_an_image_is_not_compared_with_that_image() -> None:
+    support = random_features(3)
+    bank = filled(support, [block[:1] for block in support])
+    first = [block[:1] for block in support]
+    assert torch.equal(bank(first, SIZE, ["3.png"]), bank(first, SIZE, ["0.png"]))
+    assert torch.equal(bank(first, SIZE, ["3.png"]), filled(support)(first, SIZE, ["0.png"]))
+
+
 def test_support_images_are_nearest_to_themselves() -> None:
     support = random_features(3)
     z = filled(support)(support, SIZE)
@@ -90,10 +113,10 @@ def test_copies_of_an_image_change_nothing() -> None:
 def test_without_other_images_scores_are_finite_and_tell_new_patches(support: list[torch.Tensor]) -> None:
     bank = filled(support)
     new = [torch.randn(2, *block.shape[1:], generator=torch.Generator().manual_seed(5)) for block in support]
-    known, other = bank([block[:1] for block in support], SIZE), bank(new, SIZE)
+    known, other = bank(support, SIZE, names_of(len(support[0]))), bank(new, SIZE)
     assert known.isfinite().all()
     assert other.isfinite().all()
-    assert other.mean() > known.mean()
+    assert other.mean() > bank(support, SIZE).mean()
 
 
 def test_a_large_bank_is_a_coreset_that_leaves_no_patch_far(monkeypatch) -> None:

@@ -47,7 +47,7 @@ def test_the_memory_bank_adds_its_z_scores_to_those_of_the_learnt_logits(officia
     support, images = (torch.rand(number, 3, *IMAGE_SIZE) for number in (4, 2))
     learnt, joined = tiny(official).eval(), tiny(official, memory_bank=True).eval()
     features = joined.vision_encoder(support)
-    joined.memory_bank.remember([features], IMAGE_SIZE)
+    joined.memory_bank.remember([features], IMAGE_SIZE, ["a", "b", "c", "d"])
     joined.map_moments.copy_(joined.map_moments_of({}, [features], IMAGE_SIZE))
     own = learnt(support).anomaly_map.logit()
     expected = (learnt(images).anomaly_map.logit() - own.mean()) / own.std(correction=0)
