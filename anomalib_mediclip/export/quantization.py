@@ -108,21 +108,49 @@ def kept_in_float(model: Any, frozen: Sequence[str]) -> list[str]:
     Raises:
         ValueError: If the graph has no learnt weights, or not by their names.
     """
-    kept, after, in_encoder = [], set(), False
-    for operator in model.get_ordered_ops():
-        kind, name = operator.get_type_name(), operator.get_friendly_name()
-        if kind == "Constant":
-            continue
-        inputs = [value.get_node().get_friendly_name() for value in operator.input_values()]
-        if any(source in after or _is_learnt(source, frozen) for source in inputs):
-            after.add(name)
-        if not in_encoder or name in after or kind == "GroupConvolution":
-            kept.append(name)
-        in_encoder = in_encoder or kind == "Convolution"  # every encoder begins with one
+    operators = [operator for operator in model.get_ordered_ops() if operator.get_type_name() != "Constant"]
+    after = _from_learnt_weights(operators, frozen)
     if not after:
         msg = "No learnt weight has its name in the OpenVINO graph, so what to keep in float is unknown. Use FP16."
         raise ValueError(msg)
+    encoder = _up_to_last_product(operators, after)
+    kept, in_encoder = [], False
+    for operator in operators:
+        kind, name = operator.get_type_name(), operator.get_friendly_name()
+        if not in_encoder or name not in encoder or kind == "GroupConvolution":
+            kept.append(name)
+        in_encoder = in_encoder or kind == "Convolution"  # every encoder begins with one
     return kept
+
+
+def _from_learnt_weights(operators: Sequence[Any], frozen: Sequence[str]) -> set[str]:
+    """Return the names of the operators that what was learnt takes part in."""
+    after: set[str] = set()
+    for operator in operators:
+        if any(source in after or _is_learnt(source, frozen) for source in _inputs(operator)):
+            after.add(operator.get_friendly_name())
+    return after
+
+
+def _up_to_last_product(operators: Sequence[Any], after: set[str]) -> set[str]:
+    """Return the names of the encoder's products and of all that leads to one.
+
+    What comes behind the last one belongs to the head, even if nothing learnt takes part in it yet: the features that a
+    memory bank compares are averaged and normalised first.
+    """
+    encoder: set[str] = set()
+    for operator in reversed(operators):
+        name = operator.get_friendly_name()
+        is_product = operator.get_type_name() in ("Convolution", "GroupConvolution", "MatMul") and name not in after
+        if is_product or name in encoder:
+            encoder.add(name)
+            encoder.update(_inputs(operator))
+    return encoder
+
+
+def _inputs(operator: Any) -> list[str]:
+    """Return the names of what an operator takes."""
+    return [value.get_node().get_friendly_name() for value in operator.input_values()]
 
 
 def quantize(model: Any, images: Sequence[torch.Tensor], frozen: Sequence[str]) -> Any:
