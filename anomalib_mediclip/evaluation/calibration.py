@@ -140,6 +140,17 @@ class CalibrationPostProcessor(OpenPostProcessor):
         )
         self._given = given
 
+    def for_scores(self, kind: ScoreKind) -> "CalibrationPostProcessor":
+        """Return a post-processor with the same arguments for scores of another kind.
+
+        Args:
+            kind (ScoreKind): Kind of the scores.
+
+        Returns:
+            CalibrationPostProcessor: Post-processor without thresholds.
+        """
+        return POST_PROCESSORS[kind](**self._given)
+
     def load_checkpoint_config(self, config: dict[str, Any]) -> None:
         """Take the options of a checkpoint, except those that were given."""
         super().load_checkpoint_config({**config, **self._given})

@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import RandomHorizontalFlip
 
 from anomalib_mediclip import MediCLIP
 from anomalib_mediclip.evaluation import CalibrationPostProcessor
-from anomalib_mediclip.evaluation.calibration import LogitCalibrationPostProcessor
+from anomalib_mediclip.evaluation.calibration import DistanceCalibrationPostProcessor, LogitCalibrationPostProcessor
 from anomalib_mediclip.export import ExportedModel, load_artifact
 from anomalib_mediclip.io import read_image
 from tests.integration.test_training import assert_same, checkpoint_of, engine, learnt, sample_datamodule, tiny_model
@@ -156,9 +156,12 @@ def test_one_image_and_two_are_enough(official, sample_data, tmp_path, k_shot) -
     assert ((predictions.anomaly_map > 0) & (predictions.anomaly_map < 1)).any()
 
 
-def test_a_post_processor_for_probabilities_is_refused(official) -> None:
-    with pytest.raises(TypeError, match="takes scores that are a probability, and those of MediCLIP are a logit"):
-        joined_model(official, post_processor=CalibrationPostProcessor())
+def test_a_sensitivity_holds_for_the_scores_that_the_model_has(official) -> None:
+    processor = joined_model(official, post_processor=CalibrationPostProcessor(image_sensitivity=0.9)).post_processor
+    assert isinstance(processor, LogitCalibrationPostProcessor)
+    assert (processor.image_sensitivity, processor.pixel_sensitivity) == (0.9, 0.5)
+    with pytest.raises(TypeError, match="takes scores that are a distance, and those of MediCLIP are a logit"):
+        joined_model(official, post_processor=DistanceCalibrationPostProcessor())
 
 
 def test_a_model_without_a_bank_does_not_take_the_checkpoint(official, folder) -> None:

@@ -91,7 +91,8 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         pre_processor (PreProcessor | bool, optional): Pre-processor, or whether to use the default (resize only).
             Defaults to ``True``.
         post_processor (CalibrationPostProcessor | PostProcessor | bool, optional): Post-processor, or whether to use
-            the default (monotonic calibration). Defaults to ``True``.
+            the default (monotonic calibration). With a memory bank, a ``CalibrationPostProcessor`` is replaced by one
+            for logits with the same arguments. Defaults to ``True``.
         evaluator (Evaluator | bool, optional): Evaluator, or whether to use the default (exact AUROC, F1).
             Defaults to ``True``.
         visualizer (Visualizer | bool, optional): Visualizer, or whether to use the default. Defaults to ``True``.
@@ -154,6 +155,9 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
     ) -> None:
         check_views(views)
         check_limit(cache_limit)
+        if memory_bank and type(post_processor) is CalibrationPostProcessor:
+            # the command line makes one of this class for `--model.post_processor.image_sensitivity`
+            post_processor = post_processor.for_scores("logit")
         if pre_processor is True:
             pre_processor = self.configure_pre_processor(image_size)
         super().__init__(pre_processor, post_processor, evaluator, visualizer)

@@ -222,7 +222,9 @@ def test_distances_without_a_threshold_and_with_one_of_zero_are_numbers() -> Non
 
 @pytest.mark.parametrize("sensitivity", [0.2, 0.5, 0.8])
 def test_labels_of_distances_do_not_depend_on_whether_they_are_calibrated(sensitivity: float) -> None:
-    batch = InferenceBatch(pred_score=4 * torch.rand(200), anomaly_map=4 * torch.rand(200, 1, 4, 4))
+    generator = torch.Generator().manual_seed(0)  # a value on the cut could be rounded to either side of it
+    scores, maps = 4 * torch.rand(200, generator=generator), 4 * torch.rand(200, 1, 4, 4, generator=generator)
+    batch = InferenceBatch(pred_score=scores, anomaly_map=maps)
     options = {"image_sensitivity": sensitivity, "pixel_sensitivity": sensitivity}
     shown, raw = (at_threshold(0.4, enable_normalization=flag, **options)(batch) for flag in (True, False))
     assert torch.equal(shown.pred_label, raw.pred_label)
