@@ -149,7 +149,8 @@ class CalibrationPostProcessor(OpenPostProcessor):
         Returns:
             CalibrationPostProcessor: Post-processor without thresholds.
         """
-        return POST_PROCESSORS[kind](**self._given)
+        given: dict[str, Any] = self._given
+        return POST_PROCESSORS[kind](**given)
 
     def load_checkpoint_config(self, config: dict[str, Any]) -> None:
         """Take the options of a checkpoint, except those that were given."""

@@ -225,7 +225,7 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
 
     def validation_head(self, features: list[torch.Tensor], batch: ImageBatch) -> InferenceBatch:
         """Predict painted support images, which the memory bank compares with the other images of the support set."""
-        dataset = self.trainer.val_dataloaders.dataset
+        dataset: Any = getattr(self.trainer.val_dataloaders, "dataset", None)
         if self.model.memory_bank is None or not isinstance(dataset, SyntheticValidationDataset):
             return super().validation_head(features, batch)
         names = relative_names(dict.fromkeys(image_paths(dataset)))

@@ -65,11 +65,11 @@ class MemoryBank(nn.Module):
         """Move the content with the module, as torch moves buffers."""
         for name in self.CONTENT:
             setattr(self, name, fn(getattr(self, name)))
-        return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]  # not typed by torch
+        return super()._apply(fn, recurse)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         """Add the content to a state dict, as torch adds buffers."""
-        super()._save_to_state_dict(destination, prefix, keep_vars)  # type: ignore[no-untyped-call]  # not typed by torch
+        super()._save_to_state_dict(destination, prefix, keep_vars)
         destination.update({prefix + name: getattr(self, name) for name in self.CONTENT})
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
