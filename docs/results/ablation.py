@@ -15,6 +15,7 @@ import argparse
 import csv
 import statistics
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ import yaml
 from anomalib.data import AnomalibDataModule
 from anomalib.engine import Engine
 from lightning import Callback
+from runs import add_missing, datamodules
 
-from anomalib_mediclip import BUSI, BrainMRI, MedicalFolder, MediCLIP
+from anomalib_mediclip import MediCLIP
 from anomalib_mediclip.evaluation.auroc import exact_auroc
 from anomalib_mediclip.models.mediclip.anomaly_map import upsample
 from anomalib_mediclip.models.mediclip.torch_model import MediCLIPModel, image_score
@@ -47,10 +49,7 @@ PRESET = "joined, top 5 % (lite preset)"
 
 
 class Rows(Callback):
-    """Computes the maps of all rows for every batch of a test, and collects their scores.
-
-    Its name is in no list of callbacks that read metrics; it is given to the test only.
-    """
+    """Computes the maps of all rows for every batch of a test, and collects their scores."""
 
     def __init__(self, support: torch.Tensor) -> None:
         self._moments = torch.stack([support.mean(), support.std(correction=0)])
@@ -77,9 +76,7 @@ class Rows(Callback):
     def _maps(self, model: MediCLIPModel, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return every map ``(B, 1, H, W)``."""
         features, size = model.vision_encoder(images), images.shape[-2:]
-        bank = upsample(model.memory_bank(features, size), size)
-        joined = model.head(features, size).anomaly_map
-        learnt = (joined - bank) * model.map_moments[1] + model.map_moments[0]
+        learnt, bank, joined = parts_of(model, features, size)
         probability = (learnt.sigmoid() - self._moments[0]) / self._moments[1]
         brightness = images.mean(dim=1, keepdim=True)
         return {
@@ -106,28 +103,15 @@ class Rows(Callback):
 
 
 class Promise(Callback):
-    """Counts the normal images of the validation set above the threshold that was found on it.
-
-    Its name is in no list of callbacks that read metrics, so it is given to a validation after the training.
-    """
+    """Collects the raw scores of the normal images of a validation."""
 
     def __init__(self) -> None:
         self.scores: list[torch.Tensor] = []
 
     def on_validation_batch_end(self, trainer: object, pl_module: object, outputs: Any, batch: Any, *_: Any) -> None:
-        """Collect the raw scores of normal images."""
+        """Collect those of a batch."""
         del trainer, pl_module, batch
         self.scores.append(outputs.pred_score[~outputs.gt_label.bool()])
-
-
-def datamodules(root: Path, k_shot: int, seed: int) -> dict[str, AnomalibDataModule]:
-    """Return the data sets."""
-    common: dict[str, Any] = {"k_shot": k_shot, "seed": seed}
-    return {
-        "BUSI": BUSI(root / "Dataset_BUSI_with_GT", **common),
-        "BrainMRI": BrainMRI(root / "brain_tumor_dataset", **common),
-        "chest_nih": MedicalFolder(root / "chest_nih", mask_dir="boxes/abnormal", name="chest_nih", **common),
-    }
 
 
 def tested(encoder: str, seed: int, datamodule: AnomalibDataModule) -> list[list[str]]:
@@ -157,9 +141,17 @@ def support_probabilities(model: MediCLIP, datamodule: AnomalibDataModule) -> to
     images = images.as_subclass(torch.Tensor)
     network = model.eval().model
     features = network.vision_encoder(images)
-    joined = network.head(features, images.shape[-2:]).anomaly_map
-    bank = upsample(network.memory_bank(features, images.shape[-2:]), images.shape[-2:])
-    return ((joined - bank) * network.map_moments[1] + network.map_moments[0]).sigmoid()
+    learnt, _, _ = parts_of(network, features, images.shape[-2:])
+    return learnt.sigmoid()
+
+
+def parts_of(
+    model: MediCLIPModel, features: list[torch.Tensor], size: torch.Size
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return logits of the learnt map, z-scores of the memory bank, and the map that joins them, ``(B, 1, H, W)``."""
+    bank = upsample(model.memory_bank(features, size), size)
+    joined = model.head(features, size).anomaly_map
+    return (joined - bank) * model.map_moments[1] + model.map_moments[0], bank, joined
 
 
 def print_tables(file: Path) -> None:
@@ -198,22 +190,17 @@ def main() -> None:
     parser.add_argument("--k_shots", nargs="+", type=int, default=[16, 4, 8, 32])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     arguments = parser.parse_args()
-    done = set()
-    if arguments.output.is_file():
-        with arguments.output.open(newline="", encoding="utf-8") as lines:
-            done = {tuple(row[name] for name in COLUMNS[:4]) for row in csv.DictReader(lines)}
-    with arguments.output.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if not file.tell():
-            writer.writerow(COLUMNS)
-        for encoder in arguments.encoders:
-            for k_shot in arguments.k_shots:
-                for seed in arguments.seeds:
-                    for name, datamodule in datamodules(arguments.data_root, k_shot, seed).items():
-                        run = (name, str(k_shot), str(seed), encoder)
-                        if run not in done:
-                            writer.writerows([*run, *row] for row in tested(encoder, seed, datamodule))
-                            file.flush()
+    add_missing(
+        arguments.output,
+        COLUMNS,
+        (
+            ((name, str(k_shot), str(seed), encoder), partial(tested, encoder, seed, datamodule))
+            for encoder in arguments.encoders
+            for k_shot in arguments.k_shots
+            for seed in arguments.seeds
+            for name, datamodule in datamodules(arguments.data_root, k_shot, seed).items()
+        ),
+    )
     print_tables(arguments.output)
 
 

@@ -18,15 +18,17 @@ import argparse
 import csv
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import torch
 import yaml
-from ablation import CONFIG, Rows, datamodules, support_probabilities
+from ablation import CONFIG, Rows, support_probabilities
 from anomalib.engine import Engine
+from runs import Run, add_missing, datamodules
 
 from anomalib_mediclip import MedicalFolder, MediCLIP
 from anomalib_mediclip.synthesis import MedicalAnomalyGenerator
@@ -86,6 +88,17 @@ def tested(images: list[torch.Tensor], half: int, task: str, options: dict[str, 
             yield [name, f"{image:.4f}", f"{pixel:.4f}"]
 
 
+def runs(root: Path, encoders: list[str]) -> Iterator[tuple[Run, Callable[[], Iterable[list[str]]]]]:
+    """Yield what to train."""
+    for encoder in encoders:
+        options = options_of(encoder)
+        for name in ("BUSI", "BrainMRI", "chest_nih"):
+            images = support_set(root, name, options)
+            for half in (0, 1):
+                for task in options["synthesis"]["tasks"]:
+                    yield (name, encoder, str(half), task), partial(tested, images, half, task, options)
+
+
 def print_table(file: Path) -> None:
     """Print the means of all rows."""
     with file.open(newline="", encoding="utf-8") as lines:
@@ -113,24 +126,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("docs/results/held_out.csv"))
     parser.add_argument("--encoders", nargs="+", default=["timm/tf_efficientnet_lite0.in1k"])
     arguments = parser.parse_args()
-    done = set()
-    if arguments.output.is_file():
-        with arguments.output.open(newline="", encoding="utf-8") as lines:
-            done = {tuple(row[name] for name in COLUMNS[:4]) for row in csv.DictReader(lines)}
-    with arguments.output.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if not file.tell():
-            writer.writerow(COLUMNS)
-        for encoder in arguments.encoders:
-            options = options_of(encoder)
-            for name in ("BUSI", "BrainMRI", "chest_nih"):
-                images = support_set(arguments.data_root, name, options)
-                for half in (0, 1):
-                    for task in options["synthesis"]["tasks"]:
-                        run = (name, encoder, str(half), task)
-                        if run not in done:
-                            writer.writerows([*run, *row] for row in tested(images, half, task, options))
-                            file.flush()
+    add_missing(arguments.output, COLUMNS, runs(arguments.data_root, arguments.encoders))
     print_table(arguments.output)
 
 

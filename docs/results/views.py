@@ -15,40 +15,35 @@ import argparse
 import csv
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import yaml
 from anomalib.data import AnomalibDataModule
 from anomalib.engine import Engine
+from runs import Run, add_missing, datamodules
 
-from anomalib_mediclip import BUSI, BrainMRI, MedicalFolder, MediCLIP
+from anomalib_mediclip import MediCLIP
 
 CONFIG = Path("configs/model/mediclip_lite.yaml")
 VIEWS = (5, 10, 25, 50, None)
 SEEDS = (0, 1, 2)
+SHOTS = 16
 COLUMNS = ("data", "k_shot", "seed", "views", "image_auroc", "pixel_auroc", "seconds_of_training")
 ALLOWED_LOSS = 0.003
 
 
-def datamodules(root: Path, seed: int) -> dict[str, AnomalibDataModule]:
-    """Return the data sets, 16-shot."""
-    return {
-        "BUSI": BUSI(root / "Dataset_BUSI_with_GT", seed=seed),
-        "BrainMRI": BrainMRI(root / "brain_tumor_dataset", seed=seed),
-        "chest_nih": MedicalFolder(root / "chest_nih", mask_dir="boxes/abnormal", name="chest_nih", seed=seed),
-    }
-
-
-def runs(root: Path) -> Iterator[tuple[str, int, int | None, AnomalibDataModule]]:
+def runs(root: Path) -> Iterator[tuple[Run, Callable[[], list[list[str]]]]]:
     """Yield what to train."""
     for seed in SEEDS:
-        for name, datamodule in datamodules(root, seed).items():
+        for name, datamodule in datamodules(root, SHOTS, seed).items():
             for views in VIEWS:
-                yield name, seed, views, datamodule
+                shown = "fresh" if views is None else str(views)
+                yield (name, str(SHOTS), str(seed), shown), partial(trained, views, seed, datamodule)
 
 
-def trained(views: int | None, seed: int, datamodule: AnomalibDataModule) -> tuple[float, float, float]:
+def trained(views: int | None, seed: int, datamodule: AnomalibDataModule) -> list[list[str]]:
     """Train and test once, and return Image-AUROC, Pixel-AUROC (NaN without masks) and the seconds of the training."""
     options = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))["model"]["init_args"]
     options |= {"memory_bank": False, "top_fraction": 0.0}  # which the preset had not then
@@ -58,7 +53,8 @@ def trained(views: int | None, seed: int, datamodule: AnomalibDataModule) -> tup
     engine.fit(model, datamodule=datamodule)
     seconds = time.perf_counter() - start
     (metrics,) = engine.test(model, datamodule=datamodule)
-    return metrics["image_AUROC"], metrics.get("pixel_AUROC", float("nan")), seconds
+    image, pixel = metrics["image_AUROC"], metrics.get("pixel_AUROC", float("nan"))
+    return [[f"{image:.4f}", f"{pixel:.4f}", f"{seconds:.1f}"]]
 
 
 def print_table(file: Path) -> None:
@@ -85,20 +81,7 @@ def main() -> None:
     parser.add_argument("--data_root", type=Path, default=Path("datasets"), help="folder that holds the data sets")
     parser.add_argument("--output", type=Path, default=Path("docs/results/views.csv"))
     arguments = parser.parse_args()
-    done = set()
-    if arguments.output.is_file():
-        with arguments.output.open(newline="", encoding="utf-8") as lines:
-            done = {(row["data"], row["seed"], row["views"]) for row in csv.DictReader(lines)}
-    with arguments.output.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if not file.tell():
-            writer.writerow(COLUMNS)
-        for name, seed, views, datamodule in runs(arguments.data_root):
-            shown = "fresh" if views is None else str(views)
-            if (name, str(seed), shown) not in done:
-                image, pixel, seconds = trained(views, seed, datamodule)
-                writer.writerow([name, 16, seed, shown, f"{image:.4f}", f"{pixel:.4f}", f"{seconds:.1f}"])
-                file.flush()
+    add_missing(arguments.output, COLUMNS, runs(arguments.data_root))
     print_table(arguments.output)
 
 

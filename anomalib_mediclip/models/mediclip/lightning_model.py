@@ -198,7 +198,7 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         self.anomaly_generator.seed = self.used_seed
         self.anomaly_generator.set_support_set(list(images.values()))
         if self.model.memory_bank is not None:
-            self._remember_support_set(self.model.memory_bank)
+            self._remember_support_set(self.model.memory_bank, names)
         views: int | None = self.hparams["views"]
         if views is None:
             self._painted = FreshPaintings(self.anomaly_generator, self.model.vision_encoder, names)
@@ -212,14 +212,13 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         self._painted = PaintedViews(names, views, self.used_seed, self.feature_cache, self._epochs_to_train())
         self._painted.encode(image, self.anomaly_generator, self._encode, self.shows_progress)
 
-    def _remember_support_set(self, memory_bank: MemoryBank) -> None:
-        """Fill the memory bank."""
+    def _remember_support_set(self, memory_bank: MemoryBank, names: dict[str, str]) -> None:
+        """Fill the memory bank; names of the support images are given by their paths."""
         try:
             self.encode_support_set(LARGEST_SUPPORT)
         except NoSpaceError as error:
             msg = f"The {error}. Free some space there, or give --model.cache_limit more gigabytes of memory."
             raise OSError(msg) from error
-        names = relative_names(image_paths(self.training_set))
         remembered = [names[path] for path in self.encoded_paths]
         memory_bank.remember(self.encoded_support_set(), self.image_size, remembered, self.used_seed)
 

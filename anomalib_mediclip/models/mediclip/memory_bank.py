@@ -25,7 +25,7 @@ NEIGHBOURHOOD = 3  # patches over which features are averaged
 LARGEST_BANK = 2_000_000  # numbers, 8 MB; above it a coreset is kept
 LARGEST_SUPPORT = 128  # images, which take 0.4 GB with ViT-L/14; of more, every second, third and so on is taken
 NEARBY = 3  # patches around a patch which its neighbourhood and receptive field make similar to it
-LEAST_SPREAD = 0.01  # of distances, whose largest is 2 for one block; duplicates and constant images have less
+LEAST_SPREAD = 0.01  # of logits and of distances (at most 2 for one block); constant images have less
 
 
 class MemoryBank(nn.Module):
@@ -139,7 +139,7 @@ class MemoryBank(nn.Module):
         known = torch.tensor([_name_number(name) for name in names])
         self.images = torch.stack([known, first], dim=1).to(images.device)
         distances = torch.cat([self._distances(images[[i]], self.images[[i], 1]) for i in first.unique().tolist()])
-        self.moments = torch.stack([distances.mean(), distances.std(correction=0).clamp(min=LEAST_SPREAD)])
+        self.moments = moments_of(distances)
 
     def _number_of(self, name: str) -> torch.Tensor:
         """Return the number of a support image, of its first copy if there are several; -1 for any other image."""
@@ -162,6 +162,22 @@ class MemoryBank(nn.Module):
         elsewhere = squared.masked_fill(nearby, torch.inf).amin(dim=2)
         distances = of_others.where(~excluded.all(dim=1, keepdim=True), elsewhere).sqrt()
         return distances.where(distances.isfinite(), 0).unflatten(1, grid)
+
+
+def moments_of(values: torch.Tensor) -> torch.Tensor:
+    """Return what z-scores are made with.
+
+    Args:
+        values (torch.Tensor): Values of the support set, of any shape.
+
+    Returns:
+        torch.Tensor: Mean and standard deviation, the latter never 0, shape ``(2,)``.
+
+    Example:
+        >>> moments_of(torch.tensor([1.0, 3.0])), moments_of(torch.ones(4))
+        (tensor([2., 1.]), tensor([1.0000, 0.0100]))
+    """
+    return torch.stack([values.mean(), values.std(correction=0).clamp(min=LEAST_SPREAD)])
 
 
 def local_features(patch_features: Sequence[torch.Tensor], image_size: torch.Size | tuple[int, int]) -> torch.Tensor:

@@ -23,11 +23,10 @@ from torch.func import functional_call
 
 from anomalib_mediclip.encoders.vision_encoder import VisionEncoder
 from anomalib_mediclip.models.mediclip.anomaly_map import AnomalyMapGenerator, upsample
-from anomalib_mediclip.models.mediclip.memory_bank import MemoryBank
+from anomalib_mediclip.models.mediclip.memory_bank import MemoryBank, moments_of
 from anomalib_mediclip.models.mediclip.prompting import Prototypes, TextPrompts
 
 LEAST_PROBABILITY = 1e-6  # below which a logit counts as that of this
-LEAST_SPREAD = 0.01  # of logits on the support set, whose map may be constant
 
 
 class MediCLIPModel(nn.Module):
@@ -178,8 +177,7 @@ class MediCLIPModel(nn.Module):
                 for index, (adapter, features) in enumerate(zip(self.adapters, patch_features, strict=True))
             ]
             maps.append(self.anomaly_map_generator(adapted, prompt_features.float(), image_size)[:, 1:])
-        logits = _logit(torch.cat(maps))
-        return torch.stack([logits.mean(), logits.std(correction=0).clamp(min=LEAST_SPREAD)])
+        return moments_of(_logit(torch.cat(maps)))
 
 
 def image_score(anomaly_map: torch.Tensor, top_fraction: float) -> torch.Tensor:
