@@ -4,6 +4,7 @@
 """Calibration: the threshold found on synthetic validation images becomes 0.5, and nothing changes its order."""
 
 import logging
+import math
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -13,6 +14,7 @@ from lightning import LightningModule, Trainer
 from torchmetrics.utilities import dim_zero_cat
 
 from anomalib_mediclip.evaluation.auroc import RAW
+from anomalib_mediclip.evaluation.false_alarms import expected_false_alarms
 from anomalib_mediclip.evaluation.selection import not_repeated, select
 from anomalib_mediclip.host.post_processor import OpenPostProcessor
 
@@ -85,6 +87,11 @@ class MidwayThreshold(F1AdaptiveThreshold):
         below = scores[scores < threshold]
         return (threshold + below.max()) / 2 if len(below) else threshold
 
+    def normal_scores(self) -> torch.Tensor:
+        """Return the scores of normal images ``(n,)`` that were collected, on all devices."""
+        with self.sync_context():
+            return dim_zero_cat(self.preds)[dim_zero_cat(self.target) == 0].detach()
+
 
 class CalibrationPostProcessor(OpenPostProcessor):
     """anomalib's post-processor with a strictly monotonic calibration in place of min-max scaling and clamping.
@@ -113,6 +120,7 @@ class CalibrationPostProcessor(OpenPostProcessor):
 
     Attributes:
         SCORES (ScoreKind): Kind of raw scores that it takes.
+        normal_scores (torch.Tensor): Raw scores ``(n,)`` of the normal images of the last validation.
     """
 
     SCORES: ClassVar[ScoreKind] = "probability"
@@ -139,6 +147,18 @@ class CalibrationPostProcessor(OpenPostProcessor):
             **given,
         )
         self._given = given
+        self.normal_scores = torch.zeros(0)
+
+    @property
+    def expected_false_alarms(self) -> float:
+        """Share of new normal images that will be called anomalous, estimated from the normal images of validation.
+
+        It holds for images that are like those, at the sensitivity that is set. NaN if nothing was validated since the
+        post-processor was made or loaded, or the normal images did not have two different scores.
+        """
+        sensitivity = torch.tensor(self.image_sensitivity, dtype=torch.float64)
+        cut = self.evidence(self.image_threshold.double()) - sensitivity.logit()
+        return expected_false_alarms(self.evidence(self.normal_scores.double()), cut.item())
 
     def for_scores(self, kind: ScoreKind) -> "CalibrationPostProcessor":
         """Return a post-processor with the same arguments for scores of another kind.
@@ -179,6 +199,16 @@ class CalibrationPostProcessor(OpenPostProcessor):
 
     on_predict_start = on_test_start
 
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compute the thresholds, and keep the scores of normal images for :attr:`expected_false_alarms`."""
+        if self.enable_thresholding and self.image_threshold_metric.update_called:
+            self.normal_scores = self.image_threshold_metric.normal_scores()
+        super().on_validation_epoch_end(trainer, pl_module)
+
+    def evidence(self, scores: torch.Tensor) -> torch.Tensor:
+        """Return scores on the scale without bounds on which the calibration subtracts the threshold."""
+        return scores.logit()
+
     def normalize_batch(self, batch: Any) -> None:
         """Calibrate a batch in place, and keep its raw predictions beside the calibrated ones."""
         setattr(batch, RAW + "pred_score", batch.pred_score)
@@ -210,6 +240,10 @@ class LogitCalibrationPostProcessor(CalibrationPostProcessor):
     """
 
     SCORES: ClassVar[ScoreKind] = "logit"
+
+    def evidence(self, scores: torch.Tensor) -> torch.Tensor:
+        """Return the scores: they are logits."""
+        return scores
 
     @property
     def normalized_image_threshold(self) -> torch.Tensor:
@@ -249,6 +283,10 @@ class DistanceCalibrationPostProcessor(CalibrationPostProcessor):
 
     SCORES: ClassVar[ScoreKind] = "distance"
 
+    def evidence(self, scores: torch.Tensor) -> torch.Tensor:
+        """Return logarithms of distances: s / (s + t) is sigmoid(log s - log t)."""
+        return scores.log()
+
     @property
     def normalized_image_threshold(self) -> torch.Tensor:
         """Cut of images: 1 minus the sensitivity, in the units of the shown values."""
@@ -286,6 +324,19 @@ def describe_thresholds(processor: Any) -> dict[str, float | None]:
         "image_sensitivity": float(processor.image_sensitivity),
         "pixel_sensitivity": float(processor.pixel_sensitivity),
     }
+
+
+def expected_false_alarms_of(processor: Any) -> float | None:
+    """Return the share of normal images that a post-processor expects to call anomalous.
+
+    Args:
+        processor (Any): Post-processor of anomalib, or none.
+
+    Returns:
+        float | None: Share in [0, 1]; None where it is not known.
+    """
+    alarms = getattr(processor, "expected_false_alarms", math.nan)
+    return None if math.isnan(alarms) else float(alarms)
 
 
 def _checked_sensitivity(name: str, value: float | None) -> float | None:

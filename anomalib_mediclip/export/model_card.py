@@ -64,7 +64,7 @@ def model_card(model: Any, exported: Path, form: str) -> str:
         width=model.image_size[1],
         resize="antialiased, as in training" if is_antialiased else f"{resize}, as anomalib exports it",
         training=_table(_training(model, record, data)),
-        thresholds=_table(_thresholds(model)),
+        thresholds=_table(_thresholds(model) | _false_alarms(record)),
         test=_table(_test(record.get("test") or {})),
         versions=_versions(record.get("versions") or {}),
     )
@@ -106,6 +106,12 @@ def _thresholds(model: Any) -> dict[str, Any]:
     }
     cuts = {"image": processor.normalized_image_threshold, "pixel": processor.normalized_pixel_threshold}
     return found | {f"{name}, after calibration": f"{value.item():.6g}" for name, value in cuts.items()}
+
+
+def _false_alarms(record: Mapping[str, Any]) -> dict[str, str]:
+    """Say what the calibration expects of the threshold of images, if that was recorded."""
+    alarms = record.get("expected_false_alarms")
+    return {} if alarms is None else {"normal images expected to be called anomalous": f"{100 * alarms:.0f} %"}
 
 
 def _versions(trained: Mapping[str, str]) -> str:

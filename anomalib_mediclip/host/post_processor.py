@@ -37,6 +37,11 @@ class OpenPostProcessor(PostProcessor):
         self._image_threshold_metric = image_threshold_metric
         self._pixel_threshold_metric = pixel_threshold_metric
 
+    @property
+    def image_threshold_metric(self) -> Any:
+        """Metric that finds the threshold of images."""
+        return self._image_threshold_metric
+
     def update_thresholds(self, outputs: Any) -> None:
         """Collect the scores from which the thresholds are computed when the validation ends.
 

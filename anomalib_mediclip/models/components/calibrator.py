@@ -9,11 +9,15 @@ set is predicted when the fit has ended. Before that nobody needs thresholds, an
 somebody may read its metrics.
 """
 
+import logging
 from typing import Any
 
 from lightning import Callback, Trainer
 
+from anomalib_mediclip.evaluation.calibration import expected_false_alarms_of
 from anomalib_mediclip.host.post_processor import forget_thresholds
+
+logger = logging.getLogger(__name__)
 
 # names of the callbacks that Lightning, anomalib and this plugin add to every run, and of some that read nothing
 READ_NO_METRICS = {
@@ -62,6 +66,12 @@ class Calibrator(Callback):
         self._switch_validation_on(trainer)
         if not pl_module.is_calibrated:
             _validate(trainer)
+        alarms = expected_false_alarms_of(pl_module.post_processor)
+        if alarms is not None:
+            logger.info(
+                "Calibrated. About %.0f %% of normal images that are like the support images will be called anomalous.",
+                100 * alarms,
+            )
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
         """Forget thresholds of other weights than those that an interrupted fit leaves."""

@@ -19,7 +19,7 @@ from lightning import Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from anomalib_mediclip.encoders.weights import state_hash
-from anomalib_mediclip.evaluation.calibration import describe_thresholds
+from anomalib_mediclip.evaluation.calibration import describe_thresholds, expected_false_alarms_of
 from anomalib_mediclip.host.checkpoint_io import read_checkpoint
 from anomalib_mediclip.models.components.checkpoint import (
     MODEL,
@@ -52,7 +52,8 @@ class CheckpointMethods(CheckpointHooks):
         OPTIONS_OF_A_RUN (tuple[str, ...]): Options among these that must not change when a run is resumed.
         DERIVED (tuple[str, ...]): Prefixes of state that follows from what was learnt.
         training_record (dict[str, Any]): Plain data: ``weights``, the hash of what was learnt; ``data``, ``versions``,
-            ``epochs``, ``steps``, ``seed``; and ``test``, the record of the test. Unknown facts are absent.
+            ``epochs``, ``steps``, ``seed``; ``expected_false_alarms``, the share of normal images that the calibration
+            expects to be called anomalous; and ``test``, the record of the test. Unknown facts are absent.
         calibrated_weights (str): Hash of the weights to which the thresholds belong.
         has_initial_weights (bool): Whether nothing was trained or loaded since the model was made.
         used_seed (int): Seed of the initial weights and of everything drawn in training.
@@ -117,6 +118,9 @@ class CheckpointMethods(CheckpointHooks):
             weights = self.hash_learnt(checkpoint["state_dict"])
             checkpoint["state_dict"].update(self._thresholds_of(weights))
             self.training_record = describe_training(trainer) | {"weights": weights}
+            alarms = expected_false_alarms_of(self.post_processor)
+            if weights == self.calibrated_weights and alarms is not None:
+                self.training_record["expected_false_alarms"] = alarms
         checkpoint[RECORD] = self.training_record
 
     def _thresholds_of(self, weights: str) -> dict[str, torch.Tensor]:

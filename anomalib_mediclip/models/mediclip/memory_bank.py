@@ -21,10 +21,9 @@ from anomalib_mediclip.encoders.weights import state_hash
 from anomalib_mediclip.seeds import number_of
 
 STRIDE = 16  # pixels; blocks with larger patches cannot locate anomalies
-NEIGHBOURHOOD = 3  # patches over which features are averaged
 LARGEST_BANK = 2_000_000  # numbers, 8 MB; above it a coreset is kept
 LARGEST_SUPPORT = 128  # images, which take 0.4 GB with ViT-L/14; of more, every second, third and so on is taken
-NEARBY = 3  # patches around a patch which its neighbourhood and receptive field make similar to it
+NEARBY = 3  # patches around a patch which its receptive field makes similar to it
 LEAST_SPREAD = 0.01  # of logits and of distances (at most 2 for one block); constant images have less
 
 
@@ -181,7 +180,7 @@ def moments_of(values: torch.Tensor) -> torch.Tensor:
 
 
 def local_features(patch_features: Sequence[torch.Tensor], image_size: torch.Size | tuple[int, int]) -> torch.Tensor:
-    """Make patches of several blocks comparable: averaged over 3 x 3, brought to one grid, unit length per block.
+    """Make patches of several blocks comparable: brought to one grid, unit length per block.
 
     Averages of features that point in many directions are short. Their length is divided out last, or distances would
     mostly tell how much an image varies around a patch.
@@ -199,8 +198,7 @@ def local_features(patch_features: Sequence[torch.Tensor], image_size: torch.Siz
     enough = min(finest, -(-image_size[-1] // STRIDE))
     used = [block for block in patch_features if block.shape[-1] >= enough]
     grid = min((block.shape[-2:] for block in used), key=lambda size: size[-1])
-    averaged = [functional.avg_pool2d(block, NEIGHBOURHOOD, 1, NEIGHBOURHOOD // 2) for block in used]
-    return torch.cat([functional.normalize(_resized(block, grid), dim=1) for block in averaged], dim=1)
+    return torch.cat([functional.normalize(_resized(block, grid), dim=1) for block in used], dim=1)
 
 
 def _resized(block: torch.Tensor, grid: torch.Size) -> torch.Tensor:
