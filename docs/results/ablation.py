@@ -1,20 +1,21 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What each part of the lite preset is worth: learnt map, memory bank, rule of the image score.
+"""What each part of the lite preset is worth, beside PatchCore and SimpleNet on the same backbone.
 
     python docs/results/ablation.py --data_root datasets --output docs/results/ablation.csv
 
-Trains the lite preset as ``anomalib train`` does, once for each data set, number of support images, seed and encoder.
-All rows are read from the same trained model, on the same test images: the parts change nothing in training. Image- and
-Pixel-AUROC are exact. ``false_alarms`` is the share of normal test images that the calibrated model calls anomalous,
-``promised`` that of the normal images it was calibrated on. Runs that are in the file already are not repeated.
+Trains as ``anomalib train`` does, once for each data set, number of support images, seed and model. All rows of a model
+are read from the same trained model, on the same test images: memory bank and image score change nothing in training.
+Image- and Pixel-AUROC are exact and of raw scores. Of the lite preset, ``false_alarms`` is the share of normal test
+images that the calibrated model calls anomalous, ``expected`` the share that the calibration expects, and ``counted``
+that of the support images. Runs that are in the file already are not repeated.
 """
 
 import argparse
 import csv
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,22 @@ import torch
 import yaml
 from anomalib.data import AnomalibDataModule
 from anomalib.engine import Engine
-from lightning import Callback
+from anomalib.models import Patchcore
+from anomalib.pre_processing import PreProcessor
 from runs import add_missing, datamodules
+from torchvision.transforms.v2 import Compose, Normalize, Resize
 
-from anomalib_mediclip import MediCLIP
+from anomalib_mediclip import MediCLIP, SimpleNet
 from anomalib_mediclip.evaluation.auroc import exact_auroc
 from anomalib_mediclip.models.mediclip.anomaly_map import upsample
 from anomalib_mediclip.models.mediclip.torch_model import MediCLIPModel, image_score
 
-CONFIG = Path("configs/model/mediclip_lite.yaml")
+CONFIGS = Path("configs/model")
 TOP = 0.05
-COLUMNS = ("data", "k_shot", "seed", "encoder", "row", "image_auroc", "pixel_auroc", "false_alarms", "promised")
+COLUMNS = (
+    *("data", "k_shot", "seed", "model", "row", "image_auroc", "pixel_auroc"),
+    *("false_alarms", "expected", "counted"),
+)
 ROWS = {  # the map, and the share of pixels that are averaged
     "learnt map, maximum (paper)": ("learnt", 0.0),
     "learnt map, top 5 %": ("learnt", TOP),
@@ -43,106 +49,71 @@ ROWS = {  # the map, and the share of pixels that are averaged
     "joined, top 5 % (lite preset)": ("joined", TOP),
     "probability joined, top 5 %": ("probability", TOP),
     "joined, bank counted twice, top 5 %": ("twice", TOP),
-    "mean brightness": ("brightness", 1.0),
+    "mean brightness or darkness, the better": ("brightness", 1.0),
 }
 PRESET = "joined, top 5 % (lite preset)"
+BASELINE_ROWS = {"own image score": ("map", None), "top 5 %": ("map", TOP)}
+WITHOUT_PIXELS = {"probability", "brightness"}  # rows for the image score only
+ENGINE: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False, "logger": False}
+
+Maps = dict[str, torch.Tensor]
 
 
-class Rows(Callback):
-    """Computes the maps of all rows for every batch of a test, and collects their scores."""
+class Scores:
+    """Scores of a test set, row by row.
 
-    def __init__(self, support: torch.Tensor) -> None:
-        self._moments = torch.stack([support.mean(), support.std(correction=0)])
-        self.scores: dict[str, list[torch.Tensor]] = {name: [] for name in ROWS}
-        self.pixels: dict[str, list[torch.Tensor]] = {name: [] for name, _ in ROWS.values()}
-        self.labels: list[torch.Tensor] = []
-        self.masks: list[torch.Tensor] = []
-        self.called: list[torch.Tensor] = []
+    Args:
+        rows (dict[str, tuple[str, float | None]]): Name of the map, and share of the pixels that are averaged; None for
+            the model's own image score.
+    """
 
-    def on_test_batch_end(self, trainer: object, pl_module: Any, outputs: Any, batch: Any, *_: Any) -> None:
-        """Collect a batch, whose images are encoded once more."""
-        del trainer
-        maps = self._maps(pl_module.model, batch.image)
-        for name, (map_name, top) in ROWS.items():
-            self.scores[name].append(image_score(maps[map_name], top))
-        self.labels.append(batch.gt_label)
-        self.called.append(outputs.pred_score.flatten() > pl_module.post_processor.image_threshold)
-        if batch.gt_mask is not None:
-            known = (batch.gt_mask.flatten(1).any(dim=1)) | ~batch.gt_label.bool()
-            self.masks.append(batch.gt_mask[known].flatten())
-            for name, anomaly_map in maps.items():
-                self.pixels[name].append(anomaly_map[known].flatten().half())
-
-    def _maps(self, model: MediCLIPModel, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return every map ``(B, 1, H, W)``."""
-        features, size = model.vision_encoder(images), images.shape[-2:]
-        learnt, bank, joined = parts_of(model, features, size)
-        probability = (learnt.sigmoid() - self._moments[0]) / self._moments[1]
-        brightness = images.mean(dim=1, keepdim=True)
-        return {
-            "learnt": learnt,
-            "bank": bank,
-            "joined": joined,
-            "probability": probability + bank,
-            "twice": joined + bank,
-            "brightness": brightness,
+    def __init__(self, rows: dict[str, tuple[str, float | None]]) -> None:
+        self._rows = rows
+        self._images: dict[str, list[torch.Tensor]] = {name: [] for name in rows}
+        self._pixels: dict[str, list[torch.Tensor]] = {
+            name: [] for name, _ in rows.values() if name not in WITHOUT_PIXELS
         }
+        self._labels: list[torch.Tensor] = []
+        self._masks: list[torch.Tensor] = []
 
-    def rows(self) -> Iterator[tuple[str, float, float]]:
-        """Yield the name of each row, its Image-AUROC and its Pixel-AUROC (NaN without masks)."""
-        labels = torch.cat(self.labels)
-        for name, (map_name, _) in ROWS.items():
-            pixel = float("nan")
-            if self.masks:
-                pixel = exact_auroc(torch.cat(self.pixels[map_name]).float(), torch.cat(self.masks)).item()
-            yield name, exact_auroc(torch.cat(self.scores[name]), labels).item(), pixel
+    def add(self, maps: Maps, own: torch.Tensor | None, batch: Any) -> None:
+        """Add a batch: maps ``(B, 1, H, W)`` by name, and the model's own image scores ``(B,)``."""
+        for row, (name, top) in self._rows.items():
+            self._images[row].append(own if top is None else image_score(maps[name], top))
+        self._labels.append(batch.gt_label.bool())
+        if batch.gt_mask is not None:
+            size = maps[next(iter(maps))].shape[-2:]
+            masks = torch.nn.functional.interpolate(batch.gt_mask[:, None].float(), size)[:, 0].bool()
+            known = masks.flatten(1).any(dim=1) | ~batch.gt_label.bool()
+            self._masks.append(masks[known].flatten())
+            for name, pixels in self._pixels.items():
+                pixels.append(maps[name][known].flatten().half())
 
-    def false_alarms(self) -> float:
-        """Return the share of normal images that are called anomalous."""
-        return torch.cat(self.called)[~torch.cat(self.labels).bool()].float().mean().item()
+    def normal(self, row: str) -> torch.Tensor:
+        """Return the scores of normal images."""
+        return torch.cat(self._images[row])[~torch.cat(self._labels)]
 
-
-class Promise(Callback):
-    """Collects the raw scores of the normal images of a validation."""
-
-    def __init__(self) -> None:
-        self.scores: list[torch.Tensor] = []
-
-    def on_validation_batch_end(self, trainer: object, pl_module: object, outputs: Any, batch: Any, *_: Any) -> None:
-        """Collect those of a batch."""
-        del trainer, pl_module, batch
-        self.scores.append(outputs.pred_score[~outputs.gt_label.bool()])
-
-
-def tested(encoder: str, seed: int, datamodule: AnomalibDataModule) -> list[list[str]]:
-    """Train and test once, and return row, Image-AUROC, Pixel-AUROC, false alarms and what was promised."""
-    options = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))["model"]["init_args"]
-    model = MediCLIP(**{**options, "encoder": encoder, "seed": seed}, visualizer=False)
-    arguments: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False, "logger": False}
-    Engine(default_root_dir="results/ablation", **arguments).fit(model, datamodule=datamodule)
-    promise = Promise()
-    Engine(default_root_dir="results/ablation", callbacks=[promise], **arguments).validate(model, datamodule=datamodule)
-    threshold = model.post_processor.image_threshold
-    promised = (torch.cat(promise.scores) > threshold).float().mean().item()
-    rows = Rows(support_probabilities(model, datamodule))
-    Engine(default_root_dir="results/ablation", callbacks=[rows], **arguments).test(model, datamodule=datamodule)
-    shares = f"{rows.false_alarms():.4f}", f"{promised:.4f}"
-    return [
-        [name, f"{image:.4f}", f"{pixel:.4f}", *(shares if name == PRESET else ("", ""))]
-        for name, image, pixel in rows.rows()
-    ]
+    def table(self) -> Iterator[tuple[str, float, float]]:
+        """Yield the name of each row, its Image-AUROC, and its Pixel-AUROC (NaN where there is none)."""
+        pixel = dict.fromkeys(self._pixels, float("nan"))
+        if self._masks:
+            masks = torch.cat(self._masks)
+            pixel = {name: exact_auroc(torch.cat(parts).float(), masks).item() for name, parts in self._pixels.items()}
+        for row, (name, _) in self._rows.items():
+            image = exact_auroc(torch.cat(self._images[row]), torch.cat(self._labels)).item()
+            image = max(image, 1 - image) if name == "brightness" else image
+            yield row, image, pixel.get(name, float("nan"))
 
 
 @torch.no_grad()
-def support_probabilities(model: MediCLIP, datamodule: AnomalibDataModule) -> torch.Tensor:
-    """Return S_a of the support images."""
-    transform = model.pre_processor.transform
-    images = torch.stack([transform(torch.as_tensor(item.image)).clamp(0, 1) for item in datamodule.train_data])
-    images = images.as_subclass(torch.Tensor)
-    network = model.eval().model
-    features = network.vision_encoder(images)
-    learnt, _, _ = parts_of(network, features, images.shape[-2:])
-    return learnt.sigmoid()
+def read(scores: Scores, datamodule: AnomalibDataModule, model: Any, maps_of: Callable[..., Any]) -> Scores:
+    """Add the whole test set."""
+    datamodule.setup("test")
+    model.eval()
+    for batch in datamodule.test_dataloader():
+        images = model.pre_processor.transform(torch.as_tensor(batch.image)).as_subclass(torch.Tensor)
+        scores.add(*maps_of(images), batch)
+    return scores
 
 
 def parts_of(
@@ -154,31 +125,127 @@ def parts_of(
     return (joined - bank) * model.map_moments[1] + model.map_moments[0], bank, joined
 
 
+def mediclip_maps(model: MediCLIPModel, support: torch.Tensor, images: torch.Tensor) -> tuple[Maps, None]:
+    """Return every map of images in [0, 1]; S_a of the support images is given for its moments."""
+    images = images.clamp(0, 1)
+    learnt, bank, joined = parts_of(model, model.vision_encoder(images), images.shape[-2:])
+    probability = (learnt.sigmoid() - support.mean()) / support.std(correction=0)
+    return {
+        "learnt": learnt,
+        "bank": bank,
+        "joined": joined,
+        "probability": probability + bank,
+        "twice": joined + bank,
+        "brightness": images.mean(dim=1, keepdim=True),
+    }, None
+
+
+@torch.no_grad()
+def support_probabilities(model: MediCLIP, datamodule: AnomalibDataModule) -> torch.Tensor:
+    """Return S_a of the support images."""
+    transform = model.pre_processor.transform
+    images = torch.stack([transform(torch.as_tensor(item.image)).clamp(0, 1) for item in datamodule.train_data])
+    images = images.as_subclass(torch.Tensor)
+    network = model.eval().model
+    return parts_of(network, network.vision_encoder(images), images.shape[-2:])[0].sigmoid()
+
+
+def options_of(name: str) -> dict[str, Any]:
+    """Return the arguments of a model from its configuration."""
+    options: dict[str, Any] = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))["model"]
+    return options["init_args"]
+
+
+def mediclip(encoder: str, seed: int, datamodule: AnomalibDataModule) -> list[list[str]]:
+    """Train and test the lite preset, and return what follows the first four columns."""
+    model = MediCLIP(**{**options_of("mediclip_lite"), "encoder": encoder, "seed": seed}, visualizer=False)
+    Engine(default_root_dir="results/ablation", **ENGINE).fit(model, datamodule=datamodule)
+    maps_of = partial(mediclip_maps, model.model, support_probabilities(model, datamodule))
+    scores = read(Scores(ROWS), datamodule, model, maps_of)
+    processor = model.post_processor
+    threshold = processor.image_threshold
+    shares = [
+        (scores.normal(PRESET) > threshold).float().mean().item(),
+        processor.expected_false_alarms,
+        (processor.normal_scores > threshold).float().mean().item(),
+    ]
+    shown = [f"{share:.4f}" for share in shares]
+    return [[*row, *(shown if row[0] == PRESET else ["", "", ""])] for row in written(scores)]
+
+
+def baseline(name: str, seed: int, datamodule: AnomalibDataModule) -> list[list[str]]:
+    """Train and test a baseline, and return what follows the first four columns."""
+    torch.manual_seed(seed)
+    model: Any
+    if name == "SimpleNet":
+        options = options_of("simplenet_lite")
+        model = SimpleNet(**options, seed=seed, visualizer=False)
+        length = {"max_epochs": 160}
+    else:
+        options = options_of("patchcore_lite") | {"coreset_sampling_ratio": PATCHCORE[name]}
+        normalise = Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
+        options["pre_processor"] = PreProcessor(Compose([Resize((224, 224)), normalise]))
+        model = Patchcore(**options, visualizer=False, evaluator=False)
+        length = {}
+    Engine(default_root_dir="results/ablation", **ENGINE, **length).fit(model, datamodule=datamodule)
+
+    def maps_of(images: torch.Tensor) -> tuple[Maps, torch.Tensor]:
+        found = model.model(images)
+        return {"map": found.anomaly_map}, found.pred_score.flatten()
+
+    return [[*row, "", "", ""] for row in written(read(Scores(BASELINE_ROWS), datamodule, model, maps_of))]
+
+
+def written(scores: Scores) -> Iterator[tuple[str, str, str]]:
+    """Yield a table as text."""
+    for row, image, pixel in scores.table():
+        yield row, f"{image:.4f}", f"{pixel:.4f}"
+
+
+PATCHCORE = {"PatchCore, 10 % of patches": 0.1, "PatchCore, 1 % of patches": 0.01}
+LITE = {f"MediCLIP, EfficientNet-Lite{number}": f"timm/tf_efficientnet_lite{number}.in1k" for number in (0, 1, 2)}
+MODELS: dict[str, Callable[[int, AnomalibDataModule], list[list[str]]]] = {
+    **{name: partial(mediclip, encoder) for name, encoder in LITE.items()},
+    **{name: partial(baseline, name) for name in (*PATCHCORE, "SimpleNet")},
+}
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """Write the mean and, of several values, the standard deviation."""
+    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.3f}{spread}"
+
+
 def print_tables(file: Path) -> None:
-    """Print mean and standard deviation over seeds, one table for each encoder and number of support images."""
+    """Print mean and standard deviation over seeds, a table for each number of support images."""
     with file.open(newline="", encoding="utf-8") as lines:
         found = list(csv.DictReader(lines))
     data = list(dict.fromkeys(row["data"] for row in found))
-    for encoder, k_shot in dict.fromkeys((row["encoder"], row["k_shot"]) for row in found):
-        print(f"\n{encoder}, k = {k_shot}, Image-AUROC / Pixel-AUROC\n")
-        print(f"| row | {' | '.join(data)} | mean |\n| --- | {'---: | ' * (len(data) + 1)}")
-        for name in ROWS:
-            chosen = [r for r in found if (r["encoder"], r["k_shot"], r["row"]) == (encoder, k_shot, name)]
+    for k_shot in dict.fromkeys(row["k_shot"] for row in found):
+        print(f"\nk = {k_shot}, Image-AUROC / Pixel-AUROC\n")
+        print(
+            f"| model | map and image score | {' | '.join(data)} | mean |\n| --- | --- | {'--- | ' * len(data)}---: |"
+        )
+        here = [row for row in found if row["k_shot"] == k_shot]
+        for model, name in dict.fromkeys((row["model"], row["row"]) for row in here):
+            own = [row for row in here if (row["model"], row["row"]) == (model, name)]
             cells, means = [], []
             for each in data:
-                image = [float(row["image_auroc"]) for row in chosen if row["data"] == each]
-                pixel = [float(row["pixel_auroc"]) for row in chosen if row["data"] == each]
+                image = [float(row["image_auroc"]) for row in own if row["data"] == each]
+                pixel = [float(row["pixel_auroc"]) for row in own if row["data"] == each]
+                if not image:
+                    cells.append("")
+                    continue
                 means.append(statistics.mean(image))
-                shown = f"{means[-1]:.3f} +- {statistics.pstdev(image):.3f}"
-                has_masks = pixel[0] == pixel[0]  # not NaN
-                cells.append(f"{shown} / {statistics.mean(pixel):.3f}" if has_masks else shown)
-            print(f"| {name} | {' | '.join(cells)} | {statistics.mean(means):.3f} |")
+                cells.append(mean_and_spread(image) + (f" / {mean_and_spread(pixel)}" if pixel[0] == pixel[0] else ""))
+            print(f"| {model} | {name} | {' | '.join(cells)} | {statistics.mean(means):.3f} |")
+    print("\n| model | data | k | false alarms | expected | counted on the support set |")
+    print("| --- | --- | ---: | ---: | ---: | ---: |")
     preset = [row for row in found if row["false_alarms"]]
-    print("\n| data | k | false alarms | promised |\n| --- | ---: | ---: | ---: |")
-    for each, k_shot in dict.fromkeys((row["data"], row["k_shot"]) for row in preset):
-        chosen = [row for row in preset if (row["data"], row["k_shot"]) == (each, k_shot)]
-        alarms, promised = (statistics.mean(float(r[name]) for r in chosen) for name in ("false_alarms", "promised"))
-        print(f"| {each} | {k_shot} | {alarms:.3f} | {promised:.3f} |")
+    for key in dict.fromkeys((row["model"], row["data"], row["k_shot"]) for row in preset):
+        chosen = [row for row in preset if (row["model"], row["data"], row["k_shot"]) == key]
+        shares = [statistics.mean(float(r[name]) for r in chosen) for name in ("false_alarms", "expected", "counted")]
+        print(f"| {' | '.join(key)} | {' | '.join(f'{share:.3f}' for share in shares)} |")
 
 
 def main() -> None:
@@ -186,7 +253,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_root", type=Path, default=Path("datasets"), help="folder that holds the data sets")
     parser.add_argument("--output", type=Path, default=Path("docs/results/ablation.csv"))
-    parser.add_argument("--encoders", nargs="+", default=["timm/tf_efficientnet_lite0.in1k"])
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        choices=MODELS,
+        default=list(MODELS),
+        metavar="NAME",
+        help=", ".join(MODELS).replace("%", "%%"),
+    )
     parser.add_argument("--k_shots", nargs="+", type=int, default=[16, 4, 8, 32])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     arguments = parser.parse_args()
@@ -194,8 +268,8 @@ def main() -> None:
         arguments.output,
         COLUMNS,
         (
-            ((name, str(k_shot), str(seed), encoder), partial(tested, encoder, seed, datamodule))
-            for encoder in arguments.encoders
+            ((name, str(k_shot), str(seed), model), partial(MODELS[model], seed, datamodule))
+            for model in arguments.models
             for k_shot in arguments.k_shots
             for seed in arguments.seeds
             for name, datamodule in datamodules(arguments.data_root, k_shot, seed).items()

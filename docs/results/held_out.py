@@ -25,22 +25,23 @@ from typing import Any
 
 import cv2
 import torch
-import yaml
-from ablation import CONFIG, Rows, support_probabilities
+from ablation import ENGINE, ROWS, TOP, Maps, Scores, mediclip_maps, options_of, read, support_probabilities
 from anomalib.engine import Engine
 from runs import Run, add_missing, datamodules
+from torch.nn import functional
 
 from anomalib_mediclip import MedicalFolder, MediCLIP
+from anomalib_mediclip.models.mediclip.anomaly_map import upsample
+from anomalib_mediclip.models.mediclip.memory_bank import MemoryBank
+from anomalib_mediclip.models.mediclip.torch_model import MediCLIPModel
 from anomalib_mediclip.synthesis import MedicalAnomalyGenerator
 
 SHOTS, ROUNDS, PAINTING_SEED = 16, 3, 1234
+HELD_OUT_ROWS = {name: row for name, row in ROWS.items() if row[0] != "brightness"} | {
+    "memory bank of averages over 3 x 3 patches, top 5 %": ("averages", TOP),
+    "joined with a bank of averages, top 5 %": ("joined averages", TOP),
+}
 COLUMNS = ("data", "encoder", "half", "task", "row", "image_auroc", "pixel_auroc")
-
-
-def options_of(encoder: str) -> dict[str, Any]:
-    """Return the options of the lite preset with an encoder."""
-    options: dict[str, Any] = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))["model"]["init_args"]
-    return {**options, "encoder": encoder, "seed": 0}
 
 
 def support_set(root: Path, name: str, options: dict[str, Any]) -> list[torch.Tensor]:
@@ -76,22 +77,46 @@ def tested(images: list[torch.Tensor], half: int, task: str, options: dict[str, 
     """Train on one half without a task, test on the other with it, and yield row, Image- and Pixel-AUROC."""
     synthesis = options["synthesis"]
     remaining = {name: weight for name, weight in synthesis["tasks"].items() if name != task}
-    arguments: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False, "logger": False}
     with tempfile.TemporaryDirectory() as folder:
         write_set(Path(folder), images, half, task, synthesis)
         datamodule = MedicalFolder(folder, k_shot=SHOTS // 2, name="held_out")
         model = MediCLIP(**{**options, "synthesis": {**synthesis, "tasks": remaining}}, visualizer=False)
-        Engine(default_root_dir="results/held_out", **arguments).fit(model, datamodule=datamodule)
-        rows = Rows(support_probabilities(model, datamodule))
-        Engine(default_root_dir="results/held_out", callbacks=[rows], **arguments).test(model, datamodule=datamodule)
-        for name, image, pixel in rows.rows():
+        Engine(default_root_dir="results/held_out", **ENGINE).fit(model, datamodule=datamodule)
+        support = torch.stack([images[index] for index in range(1 - half, SHOTS, 2)])
+        probabilities = support_probabilities(model, datamodule)
+        maps_of = partial(all_maps, model.model, averaging_bank(model.model, support), probabilities)
+        for name, image, pixel in read(Scores(HELD_OUT_ROWS), datamodule, model, maps_of).table():
             yield [name, f"{image:.4f}", f"{pixel:.4f}"]
+
+
+@torch.no_grad()
+def averaging_bank(model: MediCLIPModel, support: torch.Tensor) -> MemoryBank:
+    """Return a memory bank of averages over 3 x 3 patches."""
+    bank = MemoryBank()
+    names = [f"{index}.png" for index in range(len(support))]
+    bank.remember([averaged(model.eval().vision_encoder(support))], support.shape[-2:], names)
+    return bank
+
+
+def averaged(patch_features: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Average patch features over 3 x 3 patches."""
+    return [functional.avg_pool2d(block, 3, 1, 1) for block in patch_features]
+
+
+def all_maps(
+    model: MediCLIPModel, averages: MemoryBank, support: torch.Tensor, images: torch.Tensor
+) -> tuple[Maps, None]:
+    """Return the maps of the ablation, and those with a memory bank of averages."""
+    maps, _ = mediclip_maps(model, support, images)
+    size = images.shape[-2:]
+    bank = upsample(averages(averaged(model.vision_encoder(images)), size), size)
+    return maps | {"averages": bank, "joined averages": maps["joined"] - maps["bank"] + bank}, None
 
 
 def runs(root: Path, encoders: list[str]) -> Iterator[tuple[Run, Callable[[], Iterable[list[str]]]]]:
     """Yield what to train."""
     for encoder in encoders:
-        options = options_of(encoder)
+        options = options_of("mediclip_lite") | {"encoder": encoder, "seed": 0}
         for name in ("BUSI", "BrainMRI", "chest_nih"):
             images = support_set(root, name, options)
             for half in (0, 1):

@@ -13,6 +13,7 @@ import pytest
 from anomalib.callbacks import ModelCheckpoint
 
 from anomalib_mediclip import MedicalFolder, MediCLIP
+from anomalib_mediclip.export.model_card import model_card
 from anomalib_mediclip.models.components.training_record import record_file
 from tests.integration.test_training import engine, sample_datamodule, tiny_model
 
@@ -35,6 +36,19 @@ def test_a_record_names_weights_data_images_and_thresholds(official, sample_data
     restored = MediCLIP.load_from_checkpoint(run.best_model_path)
     assert restored.training_record["test"] == record
     assert restored.training_record["weights"] == record["weights"]
+
+
+def test_expected_false_alarms_are_told_and_recorded(official, sample_data, tmp_path, caplog) -> None:
+    model, run = tiny_model(official), engine(tmp_path, 1)
+    with caplog.at_level(logging.INFO):
+        run.fit(model, datamodule=sample_datamodule(sample_data))
+    expected = model.post_processor.expected_false_alarms
+    assert 0 < expected < 1
+    assert f"About {100 * expected:.0f} % of normal images" in caplog.text
+    restored = MediCLIP.load_from_checkpoint(run.trainer.checkpoint_callback.best_model_path)
+    assert restored.training_record["expected_false_alarms"] == expected
+    card = model_card(restored, tmp_path / "model.onnx", "ONNX")
+    assert f"| normal images expected to be called anomalous | {100 * expected:.0f} % |" in card
 
 
 def test_a_test_of_other_images_or_of_a_part_of_them_is_not_recorded(official, sample_data, tmp_path, caplog) -> None:
