@@ -24,12 +24,10 @@ import torch
 import yaml
 from anomalib.data import AnomalibDataModule
 from anomalib.engine import Engine
-from anomalib.models import Patchcore
-from anomalib.pre_processing import PreProcessor
 from runs import add_missing, datamodules
-from torchvision.transforms.v2 import Compose, Normalize, Resize
 
-from anomalib_mediclip import MediCLIP, SimpleNet
+from anomalib_mediclip import MediCLIP
+from anomalib_mediclip.benchmark.factory import build_model
 from anomalib_mediclip.evaluation.auroc import exact_auroc
 from anomalib_mediclip.models.mediclip.anomaly_map import upsample
 from anomalib_mediclip.models.mediclip.torch_model import MediCLIPModel, image_score
@@ -150,15 +148,16 @@ def support_probabilities(model: MediCLIP, datamodule: AnomalibDataModule) -> to
     return parts_of(network, network.vision_encoder(images), images.shape[-2:])[0].sigmoid()
 
 
-def options_of(name: str) -> dict[str, Any]:
-    """Return the arguments of a model from its configuration."""
-    options: dict[str, Any] = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))["model"]
-    return options["init_args"]
+def options_of_preset() -> dict[str, Any]:
+    """Return the arguments of the lite preset."""
+    configuration: dict[str, Any] = yaml.safe_load((CONFIGS / "mediclip_lite.yaml").read_text(encoding="utf-8"))
+    arguments: dict[str, Any] = configuration["model"]["init_args"]
+    return arguments
 
 
 def mediclip(encoder: str, seed: int, datamodule: AnomalibDataModule) -> list[list[str]]:
     """Train and test the lite preset, and return what follows the first four columns."""
-    model = MediCLIP(**{**options_of("mediclip_lite"), "encoder": encoder, "seed": seed}, visualizer=False)
+    model = MediCLIP(**{**options_of_preset(), "encoder": encoder, "seed": seed}, visualizer=False)
     Engine(default_root_dir="results/ablation", **ENGINE).fit(model, datamodule=datamodule)
     maps_of = partial(mediclip_maps, model.model, support_probabilities(model, datamodule))
     scores = read(Scores(ROWS), datamodule, model, maps_of)
@@ -175,18 +174,11 @@ def mediclip(encoder: str, seed: int, datamodule: AnomalibDataModule) -> list[li
 
 def baseline(name: str, seed: int, datamodule: AnomalibDataModule) -> list[list[str]]:
     """Train and test a baseline, and return what follows the first four columns."""
+    configuration, changes = BASELINES[name]
+    options: dict[str, Any] = yaml.safe_load((CONFIGS / configuration).read_text(encoding="utf-8"))
     torch.manual_seed(seed)
-    model: Any
-    if name == "SimpleNet":
-        options = options_of("simplenet_lite")
-        model = SimpleNet(**options, seed=seed, visualizer=False)
-        length = {"max_epochs": 160}
-    else:
-        options = options_of("patchcore_lite") | {"coreset_sampling_ratio": PATCHCORE[name]}
-        normalise = Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
-        options["pre_processor"] = PreProcessor(Compose([Resize((224, 224)), normalise]))
-        model = Patchcore(**options, visualizer=False, evaluator=False)
-        length = {}
+    model: Any = build_model({**options["model"], "init_args": options["model"]["init_args"] | changes}, seed)
+    length = options.get("trainer", {})
     Engine(default_root_dir="results/ablation", **ENGINE, **length).fit(model, datamodule=datamodule)
 
     def maps_of(images: torch.Tensor) -> tuple[Maps, torch.Tensor]:
@@ -202,11 +194,15 @@ def written(scores: Scores) -> Iterator[tuple[str, str, str]]:
         yield row, f"{image:.4f}", f"{pixel:.4f}"
 
 
-PATCHCORE = {"PatchCore, 10 % of patches": 0.1, "PatchCore, 1 % of patches": 0.01}
+BASELINES: dict[str, tuple[str, dict[str, Any]]] = {
+    "PatchCore, 10 % of patches": ("patchcore_lite.yaml", {"coreset_sampling_ratio": 0.1}),
+    "PatchCore, 1 % of patches": ("patchcore_lite.yaml", {"coreset_sampling_ratio": 0.01}),
+    "SimpleNet": ("simplenet_lite.yaml", {}),
+}
 LITE = {f"MediCLIP, EfficientNet-Lite{number}": f"timm/tf_efficientnet_lite{number}.in1k" for number in (0, 1, 2)}
 MODELS: dict[str, Callable[[int, AnomalibDataModule], list[list[str]]]] = {
     **{name: partial(mediclip, encoder) for name, encoder in LITE.items()},
-    **{name: partial(baseline, name) for name in (*PATCHCORE, "SimpleNet")},
+    **{name: partial(baseline, name) for name in BASELINES},
 }
 
 

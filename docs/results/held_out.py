@@ -25,7 +25,7 @@ from typing import Any
 
 import cv2
 import torch
-from ablation import ENGINE, ROWS, TOP, Maps, Scores, mediclip_maps, options_of, read, support_probabilities
+from ablation import ENGINE, ROWS, TOP, Maps, Scores, mediclip_maps, options_of_preset, read, support_probabilities
 from anomalib.engine import Engine
 from runs import Run, add_missing, datamodules
 from torch.nn import functional
@@ -116,7 +116,7 @@ def all_maps(
 def runs(root: Path, encoders: list[str]) -> Iterator[tuple[Run, Callable[[], Iterable[list[str]]]]]:
     """Yield what to train."""
     for encoder in encoders:
-        options = options_of("mediclip_lite") | {"encoder": encoder, "seed": 0}
+        options = options_of_preset() | {"encoder": encoder, "seed": 0}
         for name in ("BUSI", "BrainMRI", "chest_nih"):
             images = support_set(root, name, options)
             for half in (0, 1):

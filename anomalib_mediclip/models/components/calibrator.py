@@ -69,7 +69,8 @@ class Calibrator(Callback):
         alarms = expected_false_alarms_of(pl_module.post_processor)
         if alarms is not None:
             logger.info(
-                "Calibrated. About %.0f %% of normal images that are like the support images will be called anomalous.",
+                "Calibrated. About %.0f %% of normal images that are like the support images will be called anomalous; "
+                "--model.post_processor.image_sensitivity below 0.5 lowers that.",
                 100 * alarms,
             )
 
