@@ -140,7 +140,8 @@ def print_table(file: Path) -> None:
                     [float(row[column]) for row in own if row["data"] in chosen]
                     for column in ("image_auroc", "pixel_auroc")
                 ]
-                cells.append(" / ".join(f"{statistics.mean(column):.3f}" for column in values))
+                means = [statistics.mean(column) for column in values]
+                cells.append(" / ".join(f"{mean:.3f}" for mean in means if mean == mean))  # NaN: not measured
             print(f"| {name} | {' | '.join(cells)} |")
 
 
