@@ -16,6 +16,7 @@ in logits. Runs that are in the file already are not repeated.
 
 import argparse
 import csv
+import math
 import statistics
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -141,7 +142,7 @@ def print_table(file: Path) -> None:
                     for column in ("image_auroc", "pixel_auroc")
                 ]
                 means = [statistics.mean(column) for column in values]
-                cells.append(" / ".join(f"{mean:.3f}" for mean in means if mean == mean))  # NaN: not measured
+                cells.append(" / ".join(f"{mean:.3f}" for mean in means if not math.isnan(mean)))
             print(f"| {name} | {' | '.join(cells)} |")
 
 

@@ -151,15 +151,18 @@ class MemoryBank(nn.Module):
         Patches of the image's own number ``(B,)`` do not count. Where there are no others, the nearest patch of the
         image itself counts that is not nearby; the distance is 0 where all are nearby.
         """
-        squared = _squared_distances(local.flatten(2).transpose(1, 2), self.patches)
-        if own is None:
-            return squared.amin(dim=2).sqrt().unflatten(1, local.shape[-2:])
         grid = local.shape[-2:]
+        features = local.flatten(2).transpose(1, 2)
+        relative = _relative_distances(features, self.patches)
+        lengths = features.square().sum(dim=2)
+        if own is None:
+            return (lengths + relative.amin(dim=2)).clamp(min=0).sqrt().unflatten(1, grid)
         excluded = self.numbers // grid.numel() == own[:, None]
         nearby = _are_nearby(torch.arange(grid.numel(), device=local.device), self.numbers % grid.numel(), grid[1])
-        of_others = squared.masked_fill(excluded[:, None], torch.inf).amin(dim=2)
-        elsewhere = squared.masked_fill(nearby, torch.inf).amin(dim=2)
-        distances = of_others.where(~excluded.all(dim=1, keepdim=True), elsewhere).sqrt()
+        of_others = relative.masked_fill(excluded[:, None], torch.inf).amin(dim=2)
+        elsewhere = relative.masked_fill(nearby, torch.inf).amin(dim=2)
+        nearest = of_others.where(~excluded.all(dim=1, keepdim=True), elsewhere)
+        distances = (lengths + nearest).clamp(min=0).sqrt()
         return distances.where(distances.isfinite(), 0).unflatten(1, grid)
 
 
@@ -206,10 +209,14 @@ def _resized(block: torch.Tensor, grid: torch.Size) -> torch.Tensor:
     return block if block.shape[-2:] == grid else functional.interpolate(block, tuple(grid), mode="bilinear")
 
 
-def _squared_distances(features: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """Return squared Euclidean distances of ``(..., P, C)`` and ``(N, C)``, by one matrix product: ``(..., P, N)``."""
-    lengths = features.square().sum(dim=-1, keepdim=True) + others.square().sum(dim=-1)
-    return (lengths - 2 * features @ others.T).clamp(min=0)
+def _relative_distances(features: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Return squared distances of ``(B, P, C)`` and ``(N, C)`` without the squared length of the former, ``(B, P, N)``.
+
+    One matrix product gives them. The length is the same for all N, so it is added to the smallest only: this tensor is
+    large, and every pass over it takes time.
+    """
+    products = torch.addmm(others.square().sum(dim=1), features.flatten(0, 1), others.T, alpha=-2)
+    return products.unflatten(0, features.shape[:2])
 
 
 def _first_copies(images: torch.Tensor) -> torch.Tensor:
