@@ -78,7 +78,7 @@ def create_clip(encoder: str, weights: str | None, image_size: tuple[int, int]) 
     return freeze(model)
 
 
-def create_timm(encoder: str, weights: str | None, layers: list[int]) -> Any:
+def create_timm(encoder: str, weights: str | None, layers: list[int], seed: int = 0) -> Any:
     """Create a frozen timm backbone that returns the feature maps of some of its stages.
 
     Args:
@@ -86,6 +86,7 @@ def create_timm(encoder: str, weights: str | None, layers: list[int]) -> Any:
         weights (str | None): ``"pretrained"`` for the published weights of that name, the path of a checkpoint, or
             ``None`` for random weights, the same ones every time.
         layers (list[int]): Stages to return, 1-based.
+        seed (int, optional): Seed of random weights. Defaults to ``0``.
 
     Returns:
         Any: Backbone in evaluation mode; called with ``(B, 3, H, W)`` it returns one ``(B, C_j, H_j, W_j)`` a
@@ -108,7 +109,7 @@ def create_timm(encoder: str, weights: str | None, layers: list[int]) -> Any:
             msg = f"Weights {weights!r} of {encoder!r}: neither 'pretrained', nor null, nor an existing file."
             raise ValueError(msg)
         arguments["pretrained_cfg_overlay"] = {"file": str(weights)}
-    with _reproducible_initialisation(), _explain_offline(encoder, weights), quiet("timm"):
+    with _reproducible_initialisation(seed), _explain_offline(encoder, weights), quiet("timm"):
         backbone: Any = timm.create_model(name, features_only=True)  # weights are read below, if at all
         check_layers(encoder, layers, len(backbone.feature_info))
         model: Any = timm.create_model(
@@ -242,10 +243,10 @@ def _check_clip_weights(encoder: str, weights: str | None, with_schema: bool) ->
 
 
 @contextlib.contextmanager
-def _reproducible_initialisation() -> Iterator[None]:
+def _reproducible_initialisation(seed: int = 0) -> Iterator[None]:
     """Give random weights that are the same in every process, without touching the global generator."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         yield
 
 

@@ -21,6 +21,9 @@ from typing import Any
 
 from anomalib_mediclip.host.wrapping import wrap
 
+LIMITS = ("max_epochs", "max_steps", "max_time")
+NO_LIMIT = ("max_steps", -1)  # Lightning's default
+
 
 def install() -> None:
     """Wrap the methods of ``Engine``, once."""
@@ -139,12 +142,12 @@ def _check_compression(export_type: Any, compression_type: Any) -> None:
 
 
 def _add_defaults(arguments: dict[str, Any], defaults: dict[str, Any]) -> None:
-    """Add the defaults that the user has not decided; a limit of steps or of time decides the number of epochs."""
-    is_limited = arguments.get("max_steps") not in (None, -1) or arguments.get("max_time") is not None
+    """Add the defaults that the user has not decided; one limit of epochs, steps or time decides the others."""
+    given = {key: value for key, value in arguments.items() if value is not None and (key, value) != NO_LIMIT}
     for key, value in defaults.items():
-        decided = key == "max_epochs" and is_limited
+        decided = key in given or (key in LIMITS and not given.keys().isdisjoint(LIMITS))
         impossible = key == "log_every_n_steps" and arguments.get("barebones")
-        if arguments.get(key) is None and not decided and not impossible:
+        if not decided and not impossible:
             arguments[key] = value
 
 

@@ -5,12 +5,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import torch
 from anomalib.data import ImageBatch, InferenceBatch
 from lightning.pytorch.utilities.types import STEP_OUTPUT
-from torch.utils.data import DataLoader
 
 from anomalib_mediclip.data.dataset import image_paths
 from anomalib_mediclip.models.components.feature_cache import (
@@ -21,15 +20,10 @@ from anomalib_mediclip.models.components.feature_cache import (
     fill,
     progress_bar,
 )
-from anomalib_mediclip.models.components.pre_processing import transform_of
-
-if TYPE_CHECKING:
-    from anomalib.models.components import AnomalibModule as TrainingHooks
-else:
-    TrainingHooks = object
+from anomalib_mediclip.models.components.support_methods import SupportMethods
 
 
-class FeatureMethods(TrainingHooks):
+class FeatureMethods(SupportMethods):
     """Methods of a model around a frozen encoder that concern features which are computed once.
 
     :class:`~anomalib_mediclip.models.components.feature_cache.FeatureRelease` frees them when the training ends.
@@ -49,29 +43,6 @@ class FeatureMethods(TrainingHooks):
             folder = Path(self.trainer.default_root_dir)
             self._feature_cache = FeatureCache(folder, self.hparams.get("cache_limit", CACHE_LIMIT))
         return self._feature_cache
-
-    @property
-    def training_set(self) -> Any:
-        """Data set of the training, in the order of its files."""
-        return cast("DataLoader[Any]", self.trainer.train_dataloader).dataset
-
-    @property
-    def shows_progress(self) -> bool:
-        """Whether long work within a training shows a progress bar."""
-        return self.trainer.is_global_zero and self.trainer.progress_bar_callback is not None
-
-    def support_image(self, index: int) -> torch.Tensor:
-        """Return an image of the training set as the model gets it.
-
-        Args:
-            index (int): Position in the training set.
-
-        Returns:
-            torch.Tensor: Float RGB image ``(3, H, W)`` in [0, 1], on the CPU.
-        """
-        image = self.training_set[index].image
-        transform = transform_of(self.pre_processor)
-        return in_range(transform(image) if transform else image)
 
     def encode(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Extract patch features before the first step, as a step would.
@@ -179,15 +150,3 @@ class FeatureMethods(TrainingHooks):
         """Free all features that were computed once."""
         self._feature_cache, self._support_table = None, None
         self._validation_features, self._repeats_validation = {}, False
-
-
-def in_range(image: torch.Tensor | None) -> torch.Tensor:
-    """Return a plain tensor in [0, 1]: some interpolations overshoot when they resize.
-
-    Args:
-        image (torch.Tensor | None): Image or batch.
-
-    Returns:
-        torch.Tensor: The same, clamped.
-    """
-    return torch.as_tensor(image).as_subclass(torch.Tensor).clamp(0, 1)

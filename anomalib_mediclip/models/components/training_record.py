@@ -54,7 +54,8 @@ class TestRecorder(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the record if it belongs to the checkpoint, and add it to the model's ``training_record``."""
         written: str = getattr(trainer.checkpoint_callback, "best_model_path", "")
-        if not (trainer.is_global_zero and written and trainer.global_step):
+        trained = trainer.global_step or trainer.current_epoch  # a control of a method trains without steps
+        if not (trainer.is_global_zero and written and trained):
             return
         model: Any = pl_module
         test = _describe_test(trainer, model)

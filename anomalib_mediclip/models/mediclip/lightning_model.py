@@ -28,8 +28,8 @@ from anomalib_mediclip.evaluation import CalibrationPostProcessor
 from anomalib_mediclip.evaluation.calibration import ScoreKind
 from anomalib_mediclip.io import relative_names
 from anomalib_mediclip.models.components.feature_cache import NoSpaceError, check_limit, storage_type
-from anomalib_mediclip.models.components.feature_methods import in_range
 from anomalib_mediclip.models.components.frozen_encoder import EncoderPrecision, FrozenEncoderModule
+from anomalib_mediclip.models.components.support_methods import in_range
 from anomalib_mediclip.models.mediclip.anomaly_map import Aggregation
 from anomalib_mediclip.models.mediclip.builder import AdapterType, build_mediclip
 from anomalib_mediclip.models.mediclip.loss import MediCLIPLoss

@@ -9,15 +9,14 @@ https://arxiv.org/abs/2106.08265); joining one to prompts comes from WinCLIP (Je
 https://arxiv.org/abs/2303.14814).
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import torch
 from anomalib.models.components import KCenterGreedy
-from torch import nn
 from torch.nn import functional
 
 from anomalib_mediclip.encoders.weights import state_hash
+from anomalib_mediclip.models.components.fitted_state import FittedState
 from anomalib_mediclip.seeds import number_of
 
 STRIDE = 16  # pixels; blocks with larger patches cannot locate anomalies
@@ -27,16 +26,13 @@ NEARBY = 3  # patches around a patch which its receptive field makes similar to 
 LEAST_SPREAD = 0.01  # of logits and of distances (at most 2 for one block); constant images have less
 
 
-class MemoryBank(nn.Module):
+class MemoryBank(FittedState):
     """Patch features of the support set, and the distances that are usual between its images.
 
     Distances are given as z-scores: minus the mean and divided by the standard deviation of those of the support set's
     own patches, each from the nearest patch of the other images. All patches of all images count alike, so four images
     have some 800 distances to estimate two numbers from. With one image, or copies of one image, there are no other
     images; distances are then measured to patches of the same image that are at least four patches away.
-
-    What it holds goes into the state dict, and is no buffer: callbacks that average weights copy the model before the
-    bank is filled, and cannot average buffers that have another size since.
 
     Attributes:
         patches (torch.Tensor): Patch features ``(N, C)``; empty until :meth:`remember`.
@@ -59,29 +55,6 @@ class MemoryBank(nn.Module):
         self.numbers = torch.zeros(0, dtype=torch.int64)
         self.images = torch.zeros(0, 2, dtype=torch.int64)
         self.moments = torch.tensor([0.0, 1.0])
-
-    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "MemoryBank":
-        """Move the content with the module, as torch moves buffers."""
-        for name in self.CONTENT:
-            setattr(self, name, fn(getattr(self, name)))
-        return super()._apply(fn, recurse)
-
-    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        """Add the content to a state dict, as torch adds buffers."""
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination.update({prefix + name: getattr(self, name) for name in self.CONTENT})
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Take the content of a state dict, of whatever size it is."""
-        missing_keys: list[str] = args[2]
-        for name in self.CONTENT:
-            if prefix + name in state_dict:
-                setattr(self, name, state_dict[prefix + name].detach().to(getattr(self, name)).clone())
-            else:
-                missing_keys.append(prefix + name)
-        super()._load_from_state_dict(state_dict, prefix, *args)
-        unexpected_keys: list[str] = args[3]
-        unexpected_keys[:] = [key for key in unexpected_keys if key not in {prefix + name for name in self.CONTENT}]
 
     def forward(
         self,

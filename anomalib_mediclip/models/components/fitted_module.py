@@ -1,0 +1,254 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Base of the models that learn by themselves first, and then describe the support set by statistics.
+
+The scores of such a model are distances from statistics of the support set: a Gaussian, a memory bank. These follow
+from the weights and the support images, so they are computed when the training ends. Checkpoints that are written
+before that hold none.
+"""
+
+import logging
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from anomalib.data import ImageBatch
+from lightning import Callback, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+
+from anomalib_mediclip.data.dataset import image_paths
+from anomalib_mediclip.encoders.weights import state_hash
+from anomalib_mediclip.models.components.expected_warnings import ExpectedWarnings
+from anomalib_mediclip.models.components.few_shot_module import FewShotModule
+from anomalib_mediclip.models.components.fitted_state import FittedState
+from anomalib_mediclip.models.components.support_methods import SupportMethods
+
+logger = logging.getLogger(__name__)
+
+STATISTICS = "model.statistics."  # prefix in the state
+LARGEST_SUPPORT = 128  # images; of more, every second, third and so on is taken
+LARGEST_SAVED = 1_000_000_000  # bytes of statistics that go into a checkpoint
+LARGEST_EXPORTED = 2_000_000_000  # bytes; ONNX files cannot hold more
+NOTHING_TO_TRAIN = (r".*configure_optimizers` returned `None`", r".*training_step` returned `None`")
+
+
+class FittedModule(SupportMethods, FewShotModule):
+    """Few-shot model whose ``model`` has ``statistics`` of the support set and a method ``fit`` that computes them.
+
+    ``model.fit(images, seed, title)`` gets the support images ``(k, 3, H, W)``, in evaluation mode and without
+    gradients; ``title`` is that of a progress bar, None for no bar. In evaluation ``model(images, own)`` predicts;
+    ``own`` ``(B,)`` holds the number of the support image that each image is or was painted on, -1 for other images,
+    and is None outside of validation: nothing is unusual about an image that is in the statistics.
+
+    Attributes:
+        MAX_STEPS (int): Steps of a training for which the user gives no limit; the same for every size of the support
+            set.
+        SMALLER (str): What makes the statistics smaller, in words, for messages.
+        support_hash (torch.Tensor): Hash of the support images that the statistics describe, uint8 of shape ``(16,)``;
+            zeros where there are none.
+    """
+
+    SCORES = "distance"
+    MAX_STEPS: ClassVar[int]
+    SMALLER: ClassVar[str] = "fewer support images"
+    DERIVED = (STATISTICS,)
+
+    support_hash: torch.Tensor
+    _support: torch.Tensor | None = None
+    _support_numbers: dict[str, int] = {}  # noqa: RUF012  # replaced, never changed
+    _fitted_weights: str = ""
+
+    def __init__(self, *components: Any) -> None:
+        super().__init__(*components)
+        self.register_buffer("support_hash", torch.zeros(16, dtype=torch.uint8))
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything is trained before the statistics are computed; a control of the method trains nothing."""
+        return True
+
+    @property
+    def default_trainer_arguments(self) -> dict[str, Any]:
+        """Trainer arguments that hold unless the user gives others."""
+        return {"max_steps": self.MAX_STEPS, "log_every_n_steps": 1}
+
+    # -- training ------------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Shorten the training of a model that does not train to one epoch without steps."""
+        super().setup(stage)
+        if stage == TrainerFn.FITTING and not self.trains:
+            self.trainer.fit_loop.max_epochs = 1
+            self.trainer.fit_loop.epoch_loop.max_steps = -1
+
+    def on_train_start(self) -> None:
+        """Read the support images."""
+        super().on_train_start()
+        paths, chosen = image_paths(self.training_set), _chosen(self.training_set)
+        self._support = torch.stack([self.support_image(index) for index in chosen])
+        self._support_numbers = {paths[index]: number for number, index in enumerate(chosen)}
+
+    @property
+    def support(self) -> torch.Tensor:
+        """Support images ``(k, 3, H, W)`` in [0, 1], on the CPU, from the start of a training to its end."""
+        assert self._support is not None, "a training starts with on_train_start"
+        return self._support
+
+    def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
+        """Compute the loss of a batch; none where nothing is trained."""
+        del args, kwargs
+        return self.loss_of(batch) if self.trains else None
+
+    @abstractmethod
+    def loss_of(self, batch: ImageBatch) -> torch.Tensor:
+        """Compute the loss of a batch of normal images, and hand it through :meth:`checked_loss`."""
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer and its schedule; none where nothing is trained."""
+        return self.make_optimizer() if self.trains else None
+
+    @abstractmethod
+    def make_optimizer(self) -> Any:
+        """Return the optimizer and its schedule, as Lightning takes them."""
+
+    def configure_callbacks(self) -> Sequence[Callback]:
+        """Return the callbacks of every model, after one that computes the statistics."""
+        warnings = () if self.trains else NOTHING_TO_TRAIN
+        return [StatisticsFitter(), *super().configure_callbacks(), ExpectedWarnings(*warnings)]
+
+    def fit_statistics(self) -> None:
+        """Compute the statistics of the support set with the weights as they are, unless they are there already."""
+        weights = self._hash_weights(self.state_dict())
+        if weights == self._fitted_weights and self.model.statistics.nbytes:
+            return
+        self._fit(self.support)
+
+    def _fit(self, images: torch.Tensor) -> None:
+        """Compute the statistics of images ``(k, 3, H, W)``."""
+        was_training = self.training
+        self.eval()
+        with torch.no_grad():
+            title = "describing the support set" if self.shows_progress else None
+            self.model.fit(images.to(self.device), self.used_seed, title)
+        self.train(was_training)
+        self.support_hash.copy_(_hash(images))
+        self._fitted_weights = self._hash_weights(self.state_dict())
+
+    def _hash_weights(self, state: dict[str, torch.Tensor]) -> str:
+        """Return the hash of the weights that the statistics follow from."""
+        own = {name: value for name, value in state.items() if name.startswith("model.")}
+        return state_hash({name: value for name, value in own.items() if not name.startswith(STATISTICS)})
+
+    def validation_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
+        """Predict painted support images; each is compared with the other images of the support set."""
+        del args, kwargs
+        numbers = [self._support_numbers.get(path, -1) for path in batch.image_path or []]
+        own = torch.tensor(numbers, device=self.device) if self._support_numbers and numbers else None
+        return batch.update(**self.model(batch.image, own)._asdict())
+
+    def teardown(self, stage: str) -> None:
+        """Free the support images."""
+        super().teardown(stage)
+        self._support, self._support_numbers = None, {}
+
+    # -- prediction, checkpoints and exports ---------------------------------------------------------------------------
+
+    def on_test_start(self) -> None:
+        """Make sure that there are statistics."""
+        self._complete_statistics()
+
+    on_predict_start = on_test_start
+
+    def on_validation_start(self) -> None:
+        """Make sure that there are statistics; within a training they are computed as soon as it ends."""
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            self._complete_statistics()
+
+    def _complete_statistics(self) -> None:
+        """Compute statistics that were too large for the checkpoint from the support set of the data module.
+
+        Raises:
+            ValueError: If there is no data module, or it has another support set.
+        """
+        if self.model.statistics.nbytes:
+            return
+        self._check_is_fitted()
+        dataset = getattr(getattr(self.trainer, "datamodule", None), "train_data", None)
+        images = None
+        if dataset is not None:
+            images = torch.stack([self.transformed(dataset[index].image) for index in _chosen(dataset)])
+        if images is None or not torch.equal(_hash(images), self.support_hash.cpu()):
+            found = "there is none here" if images is None else "the support set given here is another one"
+            msg = (
+                f"{self._too_large('a checkpoint', LARGEST_SAVED)} They are computed again from the support set, but "
+                f"{found}. Test with --data, data.k_shot and data.seed as in training, or train with {self.SMALLER}."
+            )
+            raise ValueError(msg)
+        self._fit(images)
+
+    def _check_is_fitted(self) -> None:
+        """Refuse a model that never saw a support set."""
+        if not self.support_hash.any():
+            msg = (
+                f"This {self.name} has no statistics of a support set: it was not trained, or its checkpoint was "
+                "written in the middle of a training. Train it, or resume with `anomalib train --ckpt_path`."
+            )
+            raise ValueError(msg)
+
+    def _too_large(self, what: str, limit: int) -> str:
+        return f"The statistics of {self.name} are larger than the {limit / 1e9:.0f} GB that fit into {what}."
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out statistics of other weights than those that are saved, and statistics that are too large."""
+        state = checkpoint["state_dict"]
+        statistics: FittedState = self.model.statistics
+        own = bool(self._fitted_weights) and self._hash_weights(state) == self._fitted_weights
+        # callbacks that average weights copied the model before there were statistics
+        names = {f"{STATISTICS}{name}": getattr(statistics, name) for name in statistics.CONTENT}
+        saved = own and statistics.nbytes <= LARGEST_SAVED
+        state.update({name: value if saved else value[:0] for name, value in names.items()})
+        state["support_hash"] = self.support_hash if own else torch.zeros_like(self.support_hash)
+        super().on_save_checkpoint(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note to which weights the statistics of a checkpoint belong."""
+        super().on_load_checkpoint(checkpoint)
+        state = checkpoint["state_dict"]
+        self._fitted_weights = self._hash_weights(state) if state["support_hash"].any() else ""
+
+    def exporting(self, form: str) -> Any:
+        """Refuse to export without statistics, and with more than a file can hold."""
+        self._check_is_fitted()
+        if not self.model.statistics.nbytes or (form != "PyTorch" and self.model.statistics.nbytes > LARGEST_EXPORTED):
+            limit = LARGEST_EXPORTED if self.model.statistics.nbytes else LARGEST_SAVED
+            where = f"an export to {form}" if self.model.statistics.nbytes else "a checkpoint"
+            msg = f"{self._too_large(where, limit)} Train with {self.SMALLER}, and export again."
+            raise ValueError(msg)
+        return super().exporting(form)
+
+
+class StatisticsFitter(Callback):
+    """Has the statistics computed when a training ends, and before its validations."""
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Compute the statistics of the weights that are about to be validated."""
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            pl_module.fit_statistics()
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Compute the statistics of the weights that remain, which a callback may have averaged."""
+        del trainer
+        pl_module.fit_statistics()
+
+
+def _chosen(dataset: Any) -> range:
+    """Return the positions of the images of a training set that its statistics describe."""
+    return range(0, len(dataset), -(-len(dataset) // LARGEST_SUPPORT))
+
+
+def _hash(images: torch.Tensor) -> torch.Tensor:
+    """Return the hash of images as 16 bytes."""
+    return torch.frombuffer(bytearray.fromhex(state_hash({"": images})), dtype=torch.uint8)

@@ -1,0 +1,65 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What a training knows of its support set."""
+
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch.utils.data import DataLoader
+
+from anomalib_mediclip.models.components.pre_processing import transform_of
+
+if TYPE_CHECKING:
+    from anomalib.models.components import AnomalibModule as TrainingHooks
+else:
+    TrainingHooks = object
+
+
+class SupportMethods(TrainingHooks):
+    """Methods of a model that look at the images of its training set."""
+
+    @property
+    def training_set(self) -> Any:
+        """Data set of the training, in the order of its files."""
+        return cast("DataLoader[Any]", self.trainer.train_dataloader).dataset
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether long work within a training shows a progress bar."""
+        return self.trainer.is_global_zero and self.trainer.progress_bar_callback is not None
+
+    def support_image(self, index: int) -> torch.Tensor:
+        """Return an image of the training set as the model gets it.
+
+        Args:
+            index (int): Position in the training set.
+
+        Returns:
+            torch.Tensor: Float RGB image ``(3, H, W)`` in [0, 1], on the CPU.
+        """
+        return self.transformed(self.training_set[index].image)
+
+    def transformed(self, image: torch.Tensor) -> torch.Tensor:
+        """Return an image as the model gets it.
+
+        Args:
+            image (torch.Tensor): Float RGB image ``(3, H, W)`` in [0, 1], of any size.
+
+        Returns:
+            torch.Tensor: The image ``(3, H, W)`` of the model's size, in [0, 1].
+        """
+        transform = transform_of(self.pre_processor)
+        return in_range(transform(image) if transform else image)
+
+
+def in_range(image: torch.Tensor | None) -> torch.Tensor:
+    """Return a plain tensor in [0, 1]: some interpolations overshoot when they resize.
+
+    Args:
+        image (torch.Tensor | None): Image or batch.
+
+    Returns:
+        torch.Tensor: The same, clamped.
+    """
+    return torch.as_tensor(image).as_subclass(torch.Tensor).clamp(0, 1)
