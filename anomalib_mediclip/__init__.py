@@ -20,6 +20,8 @@ _PUBLIC = {
     "BrainMRI": "anomalib_mediclip.data",
     "CalibrationPostProcessor": "anomalib_mediclip.evaluation",
     "CheXpert": "anomalib_mediclip.data",
+    "CutPaste": "anomalib_mediclip.models",
+    "CutPasteModel": "anomalib_mediclip.models",
     "MediCLIP": "anomalib_mediclip.models",
     "MediCLIPModel": "anomalib_mediclip.models",
     "MedicalAnomalyGenerator": "anomalib_mediclip.synthesis",

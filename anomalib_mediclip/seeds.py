@@ -6,6 +6,9 @@
 import hashlib
 import os
 
+import numpy as np
+import torch
+
 
 def used_seed(seed: int | None) -> int:
     """Return the seed to use: the one given, else that of ``seed_everything``, else 0.
@@ -45,3 +48,22 @@ def number_of(name: str) -> int:
     """
     digest = hashlib.sha256(name.encode("utf-8", errors="surrogatepass")).digest()
     return int.from_bytes(digest[:8], "little")
+
+
+def generator_of(*entropy: int) -> torch.Generator:
+    """Return a source of random numbers on the CPU that depends on some numbers only, such as a seed and a step.
+
+    Zeros at the end of the list change nothing.
+
+    Args:
+        *entropy (int): Numbers, 0 or more.
+
+    Returns:
+        torch.Generator: Generator.
+
+    Example:
+        >>> generator_of(0, 1).initial_seed() == generator_of(0, 1, 0).initial_seed()
+        True
+    """
+    (seed,) = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(seed >> np.uint64(1)))

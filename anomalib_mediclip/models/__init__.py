@@ -5,11 +5,12 @@
 
 from anomalib_mediclip.host import engine
 from anomalib_mediclip.host.names import allow_models_of, show_in
+from anomalib_mediclip.models.cut_paste import CutPaste, CutPasteModel
 from anomalib_mediclip.models.mediclip import MediCLIP, MediCLIPModel
 from anomalib_mediclip.models.simplenet import SimpleNet, SimpleNetModel
 
-__all__ = ["MediCLIP", "MediCLIPModel", "SimpleNet", "SimpleNetModel"]
+__all__ = ["CutPaste", "CutPasteModel", "MediCLIP", "MediCLIPModel", "SimpleNet", "SimpleNetModel"]
 
-show_in("anomalib.models", MediCLIP, SimpleNet)
+show_in("anomalib.models", CutPaste, MediCLIP, SimpleNet)
 allow_models_of("anomalib_mediclip", "anomalib_mediclip.models")
 engine.install()  # for those who import the plugin first, with the import hook switched off

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from anomalib.data import ImageBatch
 from anomalib.metrics import Evaluator
@@ -25,6 +24,7 @@ from anomalib_mediclip.models.components.feature_cache import NoSpaceError
 from anomalib_mediclip.models.components.frozen_encoder import EncoderPrecision, FrozenEncoderModule
 from anomalib_mediclip.models.simplenet.loss import SimpleNetLoss
 from anomalib_mediclip.models.simplenet.torch_model import SimpleNetModel
+from anomalib_mediclip.seeds import generator_of
 
 logger = logging.getLogger(__name__)
 
@@ -137,13 +137,11 @@ class SimpleNet(FrozenEncoderModule, AnomalibModule):
     def _noise_generator(self, batch_idx: int) -> torch.Generator:
         """Return the source of a batch's noise: a resumed run draws what an uninterrupted one would have drawn.
 
-        Each batch of an accumulated step draws its own, and so does each process. (Zeros at the end of the list change
-        nothing: where there is one batch in a step and one process, the noise is that of the step.)
+        Each batch of an accumulated step draws its own, and so does each process. Where there is one batch in
+        a step and one process, the noise is that of the step.
         """
         batch_of_step = batch_idx % self.trainer.accumulate_grad_batches
-        entropy = [self.used_seed, self.global_step, batch_of_step, self.global_rank]
-        (seed,) = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
-        return torch.Generator().manual_seed(int(seed >> np.uint64(1)))
+        return generator_of(self.used_seed, self.global_step, batch_of_step, self.global_rank)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return Adam with the settings of the paper."""
