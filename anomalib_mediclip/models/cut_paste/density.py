@@ -111,7 +111,7 @@ class KernelDensity(FittedState):
         exponents = -self.gamma * offsets.square().sum(dim=2)
         largest = exponents.amax(dim=1, keepdim=True)  # written out: exporters know no logsumexp of a mean
         terms = (exponents - largest).exp()
-        distance = -(largest[:, 0] + terms.mean(dim=1).log()) / self.gamma
+        distance = (-largest[:, 0] - terms.mean(dim=1).log()) / self.gamma
         weights = terms / terms.sum(dim=1, keepdim=True)
         return distance.clamp(min=0), 2 * (weights[..., None] * offsets).sum(dim=1)
 

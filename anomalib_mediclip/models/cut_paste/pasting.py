@@ -148,7 +148,7 @@ def paste_visibly(
         tuple[torch.Tensor, bool]: Pasted image, and whether it differs; after ten tries in vain it does not.
     """
     for _ in range(TRIES):
-        pasted, _ = paste(image, draw_paste(kind, tuple(image.shape[1:]), strength, generator))
+        pasted, _ = paste(image, draw_paste(kind, (image.shape[1], image.shape[2]), strength, generator))
         if (pasted - image).abs().max() >= LEAST_CHANGE:
             return pasted, True
     return pasted, False

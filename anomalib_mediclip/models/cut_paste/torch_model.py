@@ -99,13 +99,13 @@ class CutPasteModel(nn.Module):
             RuntimeError: If there is no density yet.
         """
         feature_map = self.encoder(images)[-1]
-        unit, length = unit_features(feature_map)
         if self.training:
-            logits: torch.Tensor = self.head(unit * length)
+            logits: torch.Tensor = self.head(feature_map.mean(dim=(2, 3)))
             return logits
         if not self.statistics.nbytes:
             msg = "There is no density of normal images: train the model or load a checkpoint before it predicts."
             raise RuntimeError(msg)
+        unit, length = unit_features(feature_map)
         distance, gradient = self.statistics(unit) if own is None else self._held_out_distances(unit, own)
         contributions = grad_cam(feature_map, unit, length, gradient)
         predictions: InferenceBatch = self.anomaly_map_generator(distance, contributions, images.shape[-2:])
