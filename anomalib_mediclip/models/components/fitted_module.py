@@ -32,7 +32,8 @@ STATISTICS = "model.statistics."  # prefix in the state
 LARGEST_SUPPORT = 128  # images; of more, every second, third and so on is taken
 LARGEST_SAVED = 1_000_000_000  # bytes of statistics that go into a checkpoint
 LARGEST_EXPORTED = 2_000_000_000  # bytes; ONNX files cannot hold more
-NOTHING_TO_TRAIN = (r".*configure_optimizers` returned `None`", r".*training_step` returned `None`")
+END_OF_EPOCH = -1  # as Lightning has it
+EXPECTED = (r".*configure_optimizers` returned `None`", r"Found \d+ module\(s\) in eval mode")
 
 
 class FittedModule(SupportMethods, FewShotModule):
@@ -97,14 +98,10 @@ class FittedModule(SupportMethods, FewShotModule):
         assert self._support is not None, "a training starts with on_train_start"
         return self._support
 
-    def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
-        """Compute the loss of a batch; none where nothing is trained."""
+    def on_train_batch_start(self, *args: Any, **kwargs: Any) -> int | None:
+        """End the epoch before its first step where nothing is trained."""
         del args, kwargs
-        return self.loss_of(batch) if self.trains else None
-
-    @abstractmethod
-    def loss_of(self, batch: ImageBatch) -> torch.Tensor:
-        """Compute the loss of a batch of normal images, and hand it through :meth:`checked_loss`."""
+        return None if self.trains else END_OF_EPOCH
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule; none where nothing is trained."""
@@ -116,8 +113,7 @@ class FittedModule(SupportMethods, FewShotModule):
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Return the callbacks of every model, after one that computes the statistics."""
-        warnings = () if self.trains else NOTHING_TO_TRAIN
-        return [StatisticsFitter(), *super().configure_callbacks(), ExpectedWarnings(*warnings)]
+        return [StatisticsFitter(), *super().configure_callbacks(), ExpectedWarnings(*EXPECTED)]
 
     def fit_statistics(self) -> None:
         """Compute the statistics of the support set with the weights as they are, unless they are there already."""

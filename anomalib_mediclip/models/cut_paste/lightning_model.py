@@ -171,8 +171,9 @@ class CutPaste(FittedModule, AnomalibModule):
         """Whether a stage learns: the head alone could not change a score."""
         return self.hparams["train_stages"] != 0
 
-    def loss_of(self, batch: ImageBatch) -> torch.Tensor:
+    def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Tell normal images from pasted ones (paper, section 2.1): cross-entropy, all kinds in one batch."""
+        del args, kwargs
         images, labels = self.pasted(in_range(batch.image))
         logits = self.model(images.to(self.device, non_blocking=True))
         cure = f"Lower --model.learning_rate ({self.hparams['learning_rate']}), or use --trainer.precision 32."
