@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from anomalib.models.components import AnomalibModule
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -36,7 +37,7 @@ def save_artifact(model: Any, folder: Path | str, name: str = "model") -> Path:
     """
     checkpoint = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
     model.on_save_checkpoint(checkpoint)
-    tensors = {key: value.detach().cpu().clone() for key, value in checkpoint.pop("state_dict").items()}
+    tensors = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in checkpoint.pop("state_dict").items()}
     description = Path(folder) / f"{name}.json"
     # save_file would make it readable to its owner only
     write_whole(description.with_suffix(".safetensors"), save(tensors))

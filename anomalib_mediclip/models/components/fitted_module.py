@@ -8,9 +8,10 @@ from the weights and the support images, so they are computed when the training 
 before that hold none.
 """
 
-import logging
+import hashlib
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -25,8 +26,6 @@ from anomalib_mediclip.models.components.expected_warnings import ExpectedWarnin
 from anomalib_mediclip.models.components.few_shot_module import FewShotModule
 from anomalib_mediclip.models.components.fitted_state import FittedState
 from anomalib_mediclip.models.components.support_methods import SupportMethods
-
-logger = logging.getLogger(__name__)
 
 STATISTICS = "model.statistics."  # prefix in the state
 LARGEST_SUPPORT = 128  # images; of more, every second, third and so on is taken
@@ -88,8 +87,13 @@ class FittedModule(SupportMethods, FewShotModule):
     def on_train_start(self) -> None:
         """Read the support images."""
         super().on_train_start()
-        paths, chosen = image_paths(self.training_set), _chosen(self.training_set)
-        self._support = torch.stack([self.support_image(index) for index in chosen])
+        self._read_support(self.training_set)
+
+    def _read_support(self, dataset: Any) -> None:
+        """Read the support images that the statistics describe from a training set."""
+        paths = image_paths(dataset)
+        chosen = range(0, len(paths), -(-len(paths) // LARGEST_SUPPORT))
+        self._support = torch.stack([self.transformed(dataset[index].image) for index in chosen])
         self._support_numbers = {paths[index]: number for number, index in enumerate(chosen)}
 
     @property
@@ -120,17 +124,13 @@ class FittedModule(SupportMethods, FewShotModule):
         weights = self._hash_weights(self.state_dict())
         if weights == self._fitted_weights and self.model.statistics.nbytes:
             return
-        self._fit(self.support)
-
-    def _fit(self, images: torch.Tensor) -> None:
-        """Compute the statistics of images ``(k, 3, H, W)``."""
         was_training = self.training
         self.eval()
         with torch.no_grad():
             title = "describing the support set" if self.shows_progress else None
-            self.model.fit(images.to(self.device), self.used_seed, title)
+            self.model.fit(self.support.to(self.device), self.used_seed, title)
         self.train(was_training)
-        self.support_hash.copy_(_hash(images))
+        self.support_hash.copy_(_hash_of_files(self._support_numbers))
         self._fitted_weights = self._hash_weights(self.state_dict())
 
     def _hash_weights(self, state: dict[str, torch.Tensor]) -> str:
@@ -159,31 +159,34 @@ class FittedModule(SupportMethods, FewShotModule):
     on_predict_start = on_test_start
 
     def on_validation_start(self) -> None:
-        """Make sure that there are statistics; within a training they are computed as soon as it ends."""
+        """Outside of a training, describe the support set again: its images must be told from others."""
         if self.trainer.state.fn != TrainerFn.FITTING:
-            self._complete_statistics()
+            self._complete_statistics(anew=True)
 
-    def _complete_statistics(self) -> None:
+    def _complete_statistics(self, anew: bool = False) -> None:
         """Compute statistics that were too large for the checkpoint from the support set of the data module.
 
         Raises:
-            ValueError: If there is no data module, or it has another support set.
+            ValueError: If they are needed, and there is no data module, or it has another support set.
         """
-        if self.model.statistics.nbytes:
+        if self.model.statistics.nbytes and not anew:
             return
         self._check_is_fitted()
         dataset = getattr(getattr(self.trainer, "datamodule", None), "train_data", None)
-        images = None
         if dataset is not None:
-            images = torch.stack([self.transformed(dataset[index].image) for index in _chosen(dataset)])
-        if images is None or not torch.equal(_hash(images), self.support_hash.cpu()):
-            found = "there is none here" if images is None else "the support set given here is another one"
+            self._read_support(dataset)
+        if torch.equal(_hash_of_files(self._support_numbers), self.support_hash.cpu()):
+            self._fitted_weights = ""
+            self.fit_statistics()
+            return
+        found = "the support set given here is another one" if self._support_numbers else "there is none here"
+        self._support, self._support_numbers = None, {}
+        if not self.model.statistics.nbytes:
             msg = (
                 f"{self._too_large('a checkpoint', LARGEST_SAVED)} They are computed again from the support set, but "
                 f"{found}. Test with --data, data.k_shot and data.seed as in training, or train with {self.SMALLER}."
             )
             raise ValueError(msg)
-        self._fit(images)
 
     def _check_is_fitted(self) -> None:
         """Refuse a model that never saw a support set."""
@@ -240,11 +243,9 @@ class StatisticsFitter(Callback):
         pl_module.fit_statistics()
 
 
-def _chosen(dataset: Any) -> range:
-    """Return the positions of the images of a training set that its statistics describe."""
-    return range(0, len(dataset), -(-len(dataset) // LARGEST_SUPPORT))
-
-
-def _hash(images: torch.Tensor) -> torch.Tensor:
-    """Return the hash of images as 16 bytes."""
-    return torch.frombuffer(bytearray.fromhex(state_hash({"": images})), dtype=torch.uint8)
+def _hash_of_files(paths: Iterable[str]) -> torch.Tensor:
+    """Return the hash of the content of files as 16 bytes."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
+    return torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8)

@@ -51,7 +51,9 @@ class GaussianDensity(FittedState):
         vectors = features.double().cpu()
         width = vectors.shape[1]
         centred = vectors - vectors.mean(dim=0)
-        covariance = torch.from_numpy(LedoitWolf(assume_centered=True).fit(centred.numpy()).covariance_)
+        covariance = torch.zeros(width, width, dtype=torch.float64)
+        if len(vectors) > 1:  # one vector has none
+            covariance += torch.from_numpy(LedoitWolf(assume_centered=True).fit(centred.numpy()).covariance_)
         covariance += LEAST_VARIANCE / width * torch.eye(width, dtype=torch.float64)
         factor = torch.linalg.cholesky(covariance)
         whitening = torch.linalg.solve_triangular(factor, torch.eye(width, dtype=torch.float64), upper=False)
