@@ -47,7 +47,7 @@ def peak_memory(device: torch.device) -> float:
 def measure(
     model: dict[str, Any], datamodule: FewShotDataModule, seed: int, device: torch.device
 ) -> tuple[dict[str, Any], RawPredictions]:
-    """Train a model on a support set for its own number of epochs, and test its last weights.
+    """Train a model on a support set for its own number of epochs or steps, and test its last weights.
 
     Args:
         model (dict[str, Any]): ``class_path``, ``init_args`` and ``trainer``, arguments of the trainer.
@@ -70,9 +70,10 @@ def measure(
         tested = time.perf_counter()
     learnt = {id(p): p.numel() for optimizer in engine.trainer.optimizers for p in _parameters(optimizer)}
     costs = {
-        "epochs": engine.trainer.current_epoch,
+        "steps": engine.trainer.global_step,
         "fit_seconds": trained - start,
         "test_seconds": tested - trained,
+        "images_per_second": len(datamodule.test_data) / (tested - trained),
         "peak_memory_mb": peak_memory(device),
         "latency_ms": 1000 * latency(built, datamodule, device),
         "trainable_parameters": sum(learnt.values()),

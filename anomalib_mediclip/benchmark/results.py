@@ -20,11 +20,11 @@ PUBLISHED_COLUMNS = ("data", "k_shot", "model", "metric", "mean", "std")
 NOTE = "note.txt"  # remark of the configuration for readers of the report
 TEXT_COLUMNS = ("data", "model", "support_set_hash", "device", "versions", "error")
 COLUMNS = (
-    "data", "k_shot", "seed", "model", "image_auroc", "pixel_auroc", "aupro", "image_aupr", "epochs",
-    "fit_seconds", "test_seconds", "latency_ms", "peak_memory_mb", "trainable_parameters", "support_set_hash",
-    "device", "versions", "error",
+    "data", "k_shot", "seed", "model", "image_auroc", "pixel_auroc", "aupro", "image_aupr", "steps",
+    "fit_seconds", "test_seconds", "images_per_second", "latency_ms", "peak_memory_mb", "trainable_parameters",
+    "support_set_hash", "device", "versions", "error",
 )  # fmt: skip
-DIGITS = {"fit_seconds": 2, "test_seconds": 2, "latency_ms": 2, "peak_memory_mb": 0}
+DIGITS = {"fit_seconds": 2, "test_seconds": 2, "images_per_second": 2, "latency_ms": 2, "peak_memory_mb": 0}
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def write_results(records: list[Path], folder: Path) -> None:
     """
     rows = [json.loads(record.read_text(encoding="utf-8")) for record in records]
     table = pd.DataFrame(rows).reindex(columns=list(COLUMNS)).round(DIGITS)
-    whole = ["k_shot", "seed", "peak_memory_mb", "trainable_parameters", "epochs"]
+    whole = ["k_shot", "seed", "peak_memory_mb", "trainable_parameters", "steps"]
     table[whole] = table[whole].astype("Int64")  # a column with holes would become 4.0, 16.0
     _write_csv(table, folder / "results.csv")
     finished = [

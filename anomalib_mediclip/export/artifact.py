@@ -37,7 +37,8 @@ def save_artifact(model: Any, folder: Path | str, name: str = "model") -> Path:
     """
     checkpoint = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
     model.on_save_checkpoint(checkpoint)
-    tensors = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in checkpoint.pop("state_dict").items()}
+    state: dict[str, torch.Tensor] = checkpoint.pop("state_dict")
+    tensors = {key: value.cpu().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
     description = Path(folder) / f"{name}.json"
     # save_file would make it readable to its owner only
     write_whole(description.with_suffix(".safetensors"), save(tensors))

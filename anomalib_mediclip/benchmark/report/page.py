@@ -16,7 +16,7 @@ from anomalib_mediclip.atomic import write_whole
 from anomalib_mediclip.benchmark.report import figures, tables
 from anomalib_mediclip.benchmark.report.contradictions import find_contradictions
 from anomalib_mediclip.benchmark.report.heat_maps import PERCENTILES, colour_scale, draw_grid
-from anomalib_mediclip.benchmark.report.significance import CONFIDENCE, REPLICATES, compare_models
+from anomalib_mediclip.benchmark.report.significance import CONFIDENCE, REPLICATES, against_the_best, compare_models
 from anomalib_mediclip.benchmark.results import METRICS, TRIVIAL, Results, iterate, read_published, read_results
 
 SHORT_HASH = 8  # characters
@@ -56,7 +56,7 @@ def write_report(
     comparisons.round(6).to_csv(output / "significance.csv", index=False)
     content = {
         "tables": shown,
-        "comparisons": _group(comparisons, "data"),
+        "comparisons": _group(against_the_best(comparisons, summaries["image_auroc"]), "data"),
         "costs": _group(tables.build_costs(results), "model"),
         "over_k": _as_markup(figures.draw_over_k(results, summaries["image_auroc"])),
         "roc": _as_markup(figures.draw_roc(results)),

@@ -49,6 +49,28 @@ def compare_models(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+def against_the_best(comparisons: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
+    """Choose the comparisons of the best model of each data set and k with the other models.
+
+    Args:
+        comparisons (pd.DataFrame): From :func:`compare_models`.
+        summary (pd.DataFrame): Summary of Image-AUROC, from :func:`~.tables.summarise`.
+
+    Returns:
+        pd.DataFrame: The same columns, the best model as A; of equal models the first one is the best.
+    """
+    means = summary[summary["k_shot"].notna()].set_index(["data", "k_shot", "model"])["mean"].dropna()
+    rows = []
+    for row in comparisons.to_dict("records"):
+        best = means[row["data"], row["k_shot"]].idxmax()
+        if row["model_a"] == best:
+            rows.append(row)
+        elif row["model_b"] == best:
+            turned = {"model_a": best, "model_b": row["model_a"], "difference": -row["difference"]}
+            rows.append({**row, **turned, "low": -row["high"], "high": -row["low"]})
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
 def _compare(sums: pd.DataFrame, pairs: list[tuple[str, str]]) -> tuple[float, float, float, float]:
     """Compare columns of two models, seed by seed."""
     # sums of whole numbers, so that equal models differ by exactly 0

@@ -18,9 +18,9 @@ NO_BETTER_THAN_TRIVIAL = "‡"
 NO_VALUE = "\N{EN DASH}"
 MEAN = "mean over data sets"
 COSTS = {
-    "epochs": ("epochs", "{:,.0f}"),
+    "steps": ("steps", "{:,.0f}"),
     "fit_seconds": ("training (s)", "{:,.1f}"),
-    "test_seconds": ("test set (s)", "{:,.1f}"),
+    "images_per_second": ("images/s", "{:,.1f}"),
     "latency_ms": ("latency (ms)", "{:,.1f}"),
     "peak_memory_mb": ("peak memory (MiB)", "{:,.0f}"),
     "trainable_parameters": ("trained parameters", "{:,.0f}"),

@@ -38,7 +38,7 @@ def test_record_holds_figures_costs_and_the_support_set(job: FewShotJob, capsys:
     assert (position, record) == (3, job.record)
     row = json.loads(record.read_text())
     assert row["error"] is None
-    assert row["epochs"] == 2
+    assert row["steps"] == 2
     assert 0 <= row["image_auroc"] <= 1
     assert 0 <= row["pixel_auroc"] <= 1
     assert min(row["fit_seconds"], row["test_seconds"], row["latency_ms"]) > 0

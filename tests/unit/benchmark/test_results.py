@@ -84,7 +84,7 @@ def write_jobs(folder: Path, tested: dict[str, list[int]]) -> list[Path]:
         labels = np.array([image % 2 for image in images])
         scores = generator.normal(size=len(images)).astype(np.float32) + labels
         row = {"data": "mine", "k_shot": 4, "seed": 0, "model": model, "error": None, "title": f"{model} k4 seed0"}
-        row |= {"image_auroc": roc_auc_score(labels, scores), "device": "cpu", "versions": "", "epochs": 1}
+        row |= {"image_auroc": roc_auc_score(labels, scores), "device": "cpu", "versions": "", "steps": 1}
         record = folder / "jobs" / f"{model}.json"
         record.write_text(json.dumps(row))
         names = np.array([f"{image}.png" for image in images])

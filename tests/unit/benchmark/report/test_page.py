@@ -154,7 +154,7 @@ def test_significance(page: ElementTree.Element, report: Path) -> None:
 
 def test_costs_and_provenance(page: ElementTree.Element) -> None:
     rows = [[text_of(cell) for cell in row] for row in section(page, "Cost").iter("tr")]
-    assert rows[1] == ["MediCLIP", "4", "200", "60.0", "3.2", "12.5", "1,024", "409,600", "cpu"]
+    assert rows[1] == ["MediCLIP", "4", "200", "60.0", "9.2", "12.5", "1,024", "409,600", "cpu"]
     provenance = section(page, "Provenance")
     assert "38 jobs, 13 failed. Device: cpu." in text_of(provenance)
     support_sets = [[text_of(cell) for cell in row] for row in provenance.iter("tr")][1:]

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from anomalib_mediclip.benchmark.report.significance import REPLICATES, compare_models
+from anomalib_mediclip.benchmark.report.significance import REPLICATES, against_the_best, compare_models
 from anomalib_mediclip.benchmark.results import read_results
 from tests.unit.benchmark.small_benchmark import ANOMALOUS, NORMAL, as_results, job
 
@@ -54,6 +54,20 @@ def test_difference_is_that_of_the_exact_auroc_over_common_seeds() -> None:
     a, b = ([roc_auc_score(LABELS, seeds[index]) for index in (0, 2)] for seeds in (first, second))
     assert row["seeds"] == 2
     assert row["difference"] == pytest.approx(100 * (np.mean(a) - np.mean(b)), abs=1e-9)
+
+
+def test_the_best_model_is_shown_against_each_of_the_others() -> None:
+    scores = {"A": NOISE[0], "B": NOISE[1] + 2 * LABELS, "C": NOISE[2] + LABELS}
+    compared = comparison(*([values] for values in scores.values()))
+    means = [100 * roc_auc_score(LABELS, values) for values in scores.values()]
+    summary = pd.DataFrame({"data": "X", "k_shot": 4, "model": list(scores), "mean": means})
+    shown = against_the_best(compared, summary).to_dict("records")
+    assert [(row["model_a"], row["model_b"]) for row in shown] == [("B", "A"), ("B", "C")]
+    turned, kept = shown
+    original = compared.set_index(["model_a", "model_b"])
+    assert turned["difference"] == -original.loc[("A", "B"), "difference"] == pytest.approx(means[1] - means[0])
+    assert (turned["low"], turned["high"]) == (-original.loc[("A", "B"), "high"], -original.loc[("A", "B"), "low"])
+    assert kept["low"] == original.loc[("B", "C"), "low"]
 
 
 def test_swapping_the_models_flips_the_sign() -> None:
