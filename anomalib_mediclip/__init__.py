@@ -27,6 +27,8 @@ _PUBLIC = {
     "MedicalAnomalyGenerator": "anomalib_mediclip.synthesis",
     "MedicalFolder": "anomalib_mediclip.data",
     "MedicalVisualizer": "anomalib_mediclip.prediction.pictures",
+    "PatchSVDD": "anomalib_mediclip.models",
+    "PatchSVDDModel": "anomalib_mediclip.models",
     "SimpleNet": "anomalib_mediclip.models",
     "SimpleNetModel": "anomalib_mediclip.models",
 }

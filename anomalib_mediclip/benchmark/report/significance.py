@@ -62,12 +62,13 @@ def against_the_best(comparisons: pd.DataFrame, summary: pd.DataFrame) -> pd.Dat
     means = summary[summary["k_shot"].notna()].set_index(["data", "k_shot", "model"])["mean"].dropna()
     rows = []
     for row in comparisons.to_dict("records"):
+        kept: dict[Any, Any] = row
         best = means[row["data"], row["k_shot"]].idxmax()
         if row["model_a"] == best:
-            rows.append(row)
+            rows.append(kept)
         elif row["model_b"] == best:
             turned = {"model_a": best, "model_b": row["model_a"], "difference": -row["difference"]}
-            rows.append({**row, **turned, "low": -row["high"], "high": -row["low"]})
+            rows.append({**kept, **turned, "low": -row["high"], "high": -row["low"]})
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
