@@ -22,11 +22,10 @@ from typing import Any
 
 import yaml
 from anomalib.engine import Engine
-from anomalib.metrics import AUROC
 from runs import add_missing, datamodules
 
 import anomalib_mediclip
-from anomalib_mediclip.evaluation import MedicalEvaluator
+from anomalib_mediclip.evaluation import AUROC, MedicalEvaluator
 
 CONFIGS = Path("configs/model")
 SEED = 3

@@ -185,9 +185,9 @@ class PatchSVDD(FittedModule, AnomalibModule):
         large, small = self.model.statistics.spreads
         if self.trains and min(large, small) < LEAST_SPREAD:
             logger.warning(
-                "The embeddings of all patches are nearly equal (standard deviation %.2g for patches of 64 pixels, %.2g "
-                "for those of 32; they range from -1 to 1): the maps mean little. Lower --model.svdd_weight (%g), or "
-                "train for other --trainer.max_steps.",
+                "The embeddings of all patches are nearly equal: their standard deviation is %.2g for patches of 64 "
+                "pixels and %.2g for those of 32, in a range from -1 to 1. The maps mean little. Lower "
+                "--model.svdd_weight (%g), or give other --trainer.max_steps.",
                 large,
                 small,
                 self.hparams["svdd_weight"],

@@ -3,6 +3,9 @@
 
 """Encoders of patches of 32 and 64 pixels, and the classifiers of directions (paper, section 3; official code)."""
 
+from itertools import pairwise
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -35,7 +38,7 @@ class SmallPatchEncoder(nn.Module):
         channels = [3, *WIDTHS, embedding_dim]
         self.convolutions = nn.ModuleList(
             nn.Conv2d(before, after, 3, FIRST_STRIDE if number == 0 else 1)
-            for number, (before, after) in enumerate(zip(channels[:-1], channels[1:], strict=True))
+            for number, (before, after) in enumerate(pairwise(channels))
         )
 
     def forward(self, images: torch.Tensor, stride: int = FIRST_STRIDE) -> torch.Tensor:
@@ -51,7 +54,7 @@ class SmallPatchEncoder(nn.Module):
         features = images
         for convolution in self.convolutions[:-1]:
             features = functional.leaky_relu(convolution(features), SLOPE)
-        last = self.convolutions[-1]
+        last: Any = self.convolutions[-1]
         return functional.conv2d(features, last.weight, last.bias, stride // FIRST_STRIDE).tanh()
 
 

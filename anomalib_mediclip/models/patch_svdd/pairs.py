@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Pairs of patches to learn from: nearly the same place, or a neighbour in one of eight directions (paper, section 3)."""
+"""Pairs of patches to learn from: at nearly the same place, or neighbours in eight directions (paper, section 3)."""
 
 from dataclasses import dataclass
 
@@ -41,7 +41,7 @@ def draw_close_pairs(
         images (int): Number of images; they take turns.
         image_size (tuple[int, int]): Height and width of the images in pixels.
         side (int): Side of the patches in pixels.
-        keep_inside (bool): Whether to draw corners at which both patches lie in the image; otherwise the second patch is
+        keep_inside (bool): Whether to draw corners at which both patches lie in the image; otherwise the second one is
             moved to where it fits, as in the official code, and may be the first one.
         generator (torch.Generator): Source of the draws, on the CPU.
 

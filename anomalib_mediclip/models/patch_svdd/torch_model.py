@@ -3,8 +3,8 @@
 
 """Patch SVDD as a PyTorch module, in the order of the paper's section 3.
 
-Patches of 32 and 64 pixels -> hierarchical encoder -> embeddings. In training a classifier tells directions from them; at
-inference the distance to the nearest embedding of a normal patch is the score of a patch.
+Patches of 32 and 64 pixels -> hierarchical encoder -> embeddings. In training a classifier tells directions from them.
+At inference the distance to the nearest embedding of a normal patch is the score of a patch.
 
 Paper: https://arxiv.org/abs/2006.16067
 """
