@@ -38,8 +38,8 @@ class PatchSVDD(FittedModule, AnomalibModule):
 
     The defaults follow the paper and its official code. What differs or had to be decided, and why:
 
-    * Neighbours lie inside the image (``keep_inside``). The official code moves patches that do not fit, and with 224
-      pixels a quarter of its larger pairs then lie in another direction than their label says.
+    * Neighbours lie inside the image (``keep_inside``). The official code moves patches that do not fit. With 224
+      pixels one in eight of its larger pairs then lies in another direction than its label says.
     * The last layer of the classifiers learns. In the official code it is a fixed random readout, of which the bias
       alone learns (``fixed_readout``).
     * The mean colour of the support set is subtracted. The official code subtracts the mean image (``subtract:
@@ -47,6 +47,8 @@ class PatchSVDD(FittedModule, AnomalibModule):
     * ``svdd_weight`` is 1e-3, the author's advice for one class. The paper chooses it for each class and does not give
       the values; the official code has 1. A large one makes all embeddings equal; then a warning is logged.
     * Images are 224 x 224 like those of the other models, not 256 x 256.
+    * Initial weights of the encoders are drawn as by He et al.; with those of the official code, torch's default, the
+      embeddings of patches differ by 1e-4 at first.
     * Steps are fixed (7,500). In the official code their number grows with the number of images: 300 epochs of 100
       draws an image, which are as many steps at k = 16.
     * Nearest neighbours are exact for both patch sizes; the official code approximates those of the smaller one.

@@ -159,7 +159,8 @@ def _nearest(
     numbers: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Compute the distances of some queries; ``numbers`` are theirs among all queries."""
-    least, winner = queries.new_full((len(queries),), torch.inf), queries.new_zeros(len(queries), dtype=torch.int64)
+    number = queries.shape[0]  # which an export knows as a symbol; len() would make it a constant
+    least, winner = queries.new_full((number,), torch.inf), queries.new_zeros(number, dtype=torch.int64)
     for start in range(0, len(bank), ROWS_AT_ONCE):
         tile = bank[start : start + ROWS_AT_ONCE]
         relative = torch.addmm(tile.square().sum(dim=1), queries, tile.T, alpha=-2)

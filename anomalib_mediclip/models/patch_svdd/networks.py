@@ -40,6 +40,7 @@ class SmallPatchEncoder(nn.Module):
             nn.Conv2d(before, after, 3, FIRST_STRIDE if number == 0 else 1)
             for number, (before, after) in enumerate(pairwise(channels))
         )
+        initialise(self)
 
     def forward(self, images: torch.Tensor, stride: int = FIRST_STRIDE) -> torch.Tensor:
         """Embed all patches of images.
@@ -69,6 +70,7 @@ class LargePatchEncoder(nn.Module):
         super().__init__()
         self.quadrants = nn.Conv2d(embedding_dim, HIDDEN, 2)
         self.output = nn.Conv2d(HIDDEN, embedding_dim, 1)
+        initialise(self)
 
     def forward(self, small: torch.Tensor, dilation: int = 1, stride: int = 1) -> torch.Tensor:
         """Embed patches.
@@ -86,6 +88,21 @@ class LargePatchEncoder(nn.Module):
         hidden = functional.leaky_relu(functional.conv2d(small, weight, bias, stride, dilation=dilation), SLOPE)
         embeddings: torch.Tensor = self.output(hidden).tanh()
         return embeddings
+
+
+def initialise(encoder: nn.Module) -> None:
+    """Draw weights as He et al. do, without biases, so that features vary as much behind a layer as before it.
+
+    With the weights that torch draws by default each of the ten layers shrinks the differences between patches, to 1e-4
+    behind the last one; they would drown in rounding until the training has enlarged them.
+
+    Args:
+        encoder (nn.Module): Encoder, whose convolutions are changed in place.
+    """
+    for module in encoder.modules():
+        if isinstance(module, nn.Conv2d) and module.bias is not None:
+            nn.init.kaiming_normal_(module.weight, a=SLOPE, nonlinearity="leaky_relu")
+            nn.init.zeros_(module.bias)
 
 
 class DirectionClassifier(nn.Module):

@@ -66,8 +66,8 @@ def draw_neighbours(
         image_size (tuple[int, int]): Height and width of the images in pixels.
         side (int): Side of the patches in pixels.
         keep_inside (bool): Whether to draw corners at which both patches lie in the image. Otherwise the second patch
-            is moved to where it fits, as in the official code, and with 224 pixels a quarter of the pairs of the side
-            64 then lie in another direction than their label says.
+            is moved to where it fits, as in the official code, and with 224 pixels one in eight pairs of the side 64
+            then lies in another direction than its label says.
         generator (torch.Generator): Source of the draws, on the CPU.
 
     Returns:

@@ -58,6 +58,13 @@ def test_encoders_have_the_weights_of_the_official_code() -> None:
     assert embedding.abs().max() <= 1
 
 
+def test_untrained_embeddings_of_different_patches_differ_by_far_more_than_rounding() -> None:
+    model = PatchSVDDModel((128, 128))
+    with torch.no_grad():
+        embeddings = model.embed_patches(torch.rand(50, 3, 64, 64), torch.rand(50, 3, 32, 32))
+    assert all(part.std(dim=0).mean() > 0.01 for part in embeddings)
+
+
 def test_sides_shrink_as_in_the_paper() -> None:
     encoder, sides = SmallPatchEncoder(64), []
     for layer in encoder.convolutions[:-1]:

@@ -100,7 +100,7 @@ def batch(images: torch.Tensor):
     ("options", "message"),
     [
         ({"image_size": (130, 128)}, r"image_size=\(130, 128\).*Use \(128, 128\) or \(160, 160\)"),
-        ({"image_size": (32, 128)}, r"Use \(64, 128\)"),
+        ({"image_size": (32, 128), "keep_inside": False}, r"Use \(64, 128\)"),
         ({"strides": (16, 6)}, "the second must be 2, 4, 8, 16 or 32"),
         ({"strides": (12, 8)}, "the first a multiple of it"),
         ({"image_size": (96, 128)}, r"two neighbouring patches of 64 pixels do not fit.*keep_inside false"),
