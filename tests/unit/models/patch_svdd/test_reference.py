@@ -153,11 +153,20 @@ def test_the_loss_of_a_step_is_that_of_four_passes_patch_by_patch() -> None:
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
+def windows_of(images: torch.Tensor, side: int) -> torch.Tensor:
+    """Return every eighth pixel of all patches of images, ``(B, 3, rows, columns, side / 8, side / 8)``."""
+    return images.unfold(2, side, 1).unfold(3, side, 1)[..., ::8, ::8]
+
+
+def coarse(patch: torch.Tensor) -> torch.Tensor:
+    """Return every eighth pixel of a patch, in the form of :func:`windows_of`."""
+    return patch[None, :, None, None, ::8, ::8]
+
+
 def corners_of(patch: torch.Tensor, centred: torch.Tensor) -> tuple[int, int, int]:
     """Return number, top and left of the image that holds this patch to the bit."""
     side = patch.shape[-1]
-    windows = centred[:, 0].unfold(1, side, 1).unfold(2, side, 1)
-    number, top, left = (windows == patch[0]).all(dim=(-1, -2)).nonzero().squeeze(0).tolist()
+    number, top, left = (windows_of(centred, side) == coarse(patch)).all(dim=(1, 4, 5)).nonzero().squeeze(0).tolist()
     assert torch.equal(centred[number, :, top : top + side, left : left + side], patch)
     return number, top, left
 
@@ -172,8 +181,7 @@ def test_close_pairs_are_cut_from_the_images_as_they_are_and_neighbours_get_nois
         assert number == number_too
         assert 0 < max(abs(top - top_too), abs(left - left_too)) <= side // 32
     for patch in torch.cat([first, second]):
-        windows = centred[:, :, :, :].unfold(2, side, 1).unfold(3, side, 1)
-        away = (windows - patch[:, None, None]).square().mean(dim=(1, 4, 5)).sqrt().min().item()
+        away = (windows_of(centred, side) - coarse(patch)).square().mean(dim=(1, 4, 5)).sqrt().min().item()
         assert 0.015 < away < 0.06  # colour shift and pixel noise, 0.02 each
 
 
