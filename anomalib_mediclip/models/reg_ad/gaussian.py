@@ -3,13 +3,14 @@
 
 """A Gaussian at every position of the feature maps of normal images, and distances from it (paper, section 3.3)."""
 
-from collections.abc import Iterable
+from collections.abc import Callable
 
 import torch
+from tqdm import tqdm
 
 from anomalib_mediclip.models.components.fitted_state import FittedState
 
-CHUNK = 64  # positions whose covariances are in memory at once
+CHUNK = 64  # positions
 
 
 class PositionGaussians(FittedState):
@@ -29,7 +30,8 @@ class PositionGaussians(FittedState):
 
     Example:
         >>> gaussians = PositionGaussians()
-        >>> gaussians.fit([torch.tensor([[[-1.0], [1.0]]])], ridge=2.0)
+        >>> vectors = torch.tensor([[[-1.0], [1.0]]])
+        >>> gaussians.fit(vectors.__getitem__, positions=1, ridge=2.0)
         >>> gaussians(torch.tensor([[[4.0]]]))  # variance 2, ridge 2
         tensor([[2.]])
     """
@@ -42,23 +44,40 @@ class PositionGaussians(FittedState):
         self.factor = torch.zeros(0, 0, 0)
         self.weights = torch.zeros(0)
 
-    def fit(self, chunks: Iterable[torch.Tensor], ridge: float) -> None:
+    def fit(
+        self,
+        vectors_at: Callable[[slice], torch.Tensor],
+        positions: int,
+        ridge: float,
+        title: str | None = None,
+        chunk: int = CHUNK,
+    ) -> None:
         """Estimate means and covariances (unbiased); computed in float64, kept in the type of the vectors.
 
         Args:
-            chunks (Iterable[torch.Tensor]): Vectors ``(p, N, C)`` of the positions in turn, some at a time.
+            vectors_at (Callable[[slice], torch.Tensor]): Returns the vectors ``(p, N, C)`` at some positions.
+            positions (int): Number of positions P.
             ridge (float): What is added to the variances, positive.
+            title (str | None, optional): Title of a progress bar. Defaults to ``None``: no bar.
+            chunk (int, optional): Positions whose covariances are in memory at once. Defaults to ``64``.
         """
-        means, factors, is_singular = [], [], False
-        for vectors in chunks:
-            is_singular = vectors.shape[1] <= vectors.shape[2]
+        self.factor = torch.zeros(0, 0, 0)  # may be large: make room first
+        progress = tqdm(total=positions, desc=title, disable=title is None, leave=False, delay=1, unit="position")
+        for start in range(0, positions, chunk):
+            here = slice(start, min(start + chunk, positions))
+            vectors = vectors_at(here)
             # devices without float64 leave this to the CPU
             exact = (vectors.cpu() if vectors.device.type == "mps" else vectors).double()
             mean = exact.mean(dim=1, keepdim=True)
-            means.append(mean[:, 0].to(vectors))
-            factors.append(_factor(exact - mean, ridge).to(vectors))
-        self.mean, self.factor = torch.cat(means), torch.cat(factors)
-        self.weights = self.mean.new_tensor((1 / ridge, -1 / ridge) if is_singular else (0.0, 1.0))
+            factor = _factor(exact - mean, ridge)
+            if start == 0:
+                self.mean = vectors.new_empty(positions, mean.shape[2])
+                self.factor = vectors.new_empty(positions, *factor.shape[1:])
+                is_singular = vectors.shape[1] <= vectors.shape[2]
+                self.weights = vectors.new_tensor((1 / ridge, -1 / ridge) if is_singular else (0.0, 1.0))
+            self.mean[here], self.factor[here] = mean[:, 0].to(vectors), factor.to(vectors)
+            progress.update(here.stop - start)
+        progress.close()
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         """Compute distances.

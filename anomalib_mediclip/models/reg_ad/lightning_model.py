@@ -219,7 +219,7 @@ class RegAD(FittedModule, AnomalibModule):
         self._lowest_loss = None
         if lowest < COLLAPSED:
             logger.warning(
-                "The loss fell to %.4f within %d steps, and its least value, -1, is that of features which are the same "
+                "The loss fell to %.4f within %d steps, and its least value, -1, is that of features that are the same "
                 "whatever the image shows. Lower --model.learning_rate (%g) or --trainer.max_steps, and compare with "
                 "--model.registration none, which trains nothing.",
                 lowest,

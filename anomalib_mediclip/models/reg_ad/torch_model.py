@@ -19,12 +19,11 @@ import torch
 from anomalib.data import InferenceBatch
 from torch import nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from anomalib_mediclip.encoders.staged_encoder import LearningStages, StagedEncoder
 from anomalib_mediclip.models.components.feature_cache import progress_bar
 from anomalib_mediclip.models.reg_ad.anomaly_map import AnomalyMapGenerator
-from anomalib_mediclip.models.reg_ad.gaussian import CHUNK, PositionGaussians
+from anomalib_mediclip.models.reg_ad.gaussian import PositionGaussians
 from anomalib_mediclip.models.reg_ad.loss import Registration
 from anomalib_mediclip.models.reg_ad.siamese import SiameseEncoder, SiamesePredictor
 from anomalib_mediclip.models.reg_ad.spatial_transformer import (
@@ -218,13 +217,12 @@ class RegADModel(nn.Module):
                 "--trainer.precision 32."
             )
             raise FloatingPointError(msg)
-        self.statistics.fit(self._chunks(self.seen, title), self.ridge)
+        self._estimate(self.statistics, self.seen, title)
 
-    def _chunks(self, maps: list[torch.Tensor], title: str | None = None) -> Iterator[torch.Tensor]:
-        """Yield the vectors ``(p, N, C)`` of N maps at some positions after others."""
-        starts = range(0, self.nearest.shape[1], CHUNK)
-        for start in tqdm(starts, desc=title, disable=title is None, leave=False, delay=1, unit="Gaussians"):
-            yield self._joined(maps, slice(start, start + CHUNK)).permute(2, 0, 1)
+    def _estimate(self, gaussians: PositionGaussians, maps: list[torch.Tensor], title: str | None = None) -> None:
+        """Estimate Gaussians from the maps of all stages of some views."""
+        positions = self.nearest.shape[1]
+        gaussians.fit(lambda here: self._joined(maps, here).permute(2, 0, 1), positions, self.ridge, title)
 
     def _distances_without(self, vectors: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
         """Return distances ``(B, P)`` from Gaussians that do not know the support image of each row."""
@@ -241,7 +239,7 @@ class RegADModel(nn.Module):
             return self.statistics
         if number not in self._left_out:
             gaussians = PositionGaussians()
-            gaussians.fit(self._chunks([features[others] for features in self.seen]), self.ridge)
+            self._estimate(gaussians, [features[others] for features in self.seen])
             self._left_out = {number: gaussians}
         return self._left_out[number]
 
