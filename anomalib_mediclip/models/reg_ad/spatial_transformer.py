@@ -172,6 +172,22 @@ def invert(matrices: torch.Tensor) -> torch.Tensor:
     return torch.stack([row / determinant for row in rows], dim=1).view(-1, 2, 3)
 
 
+def move(matrix: torch.Tensor) -> float:
+    """Return how far a transformation moves a corner of the map along an axis, at most.
+
+    Args:
+        matrix (torch.Tensor): Transformation ``(2, 3)``.
+
+    Returns:
+        float: Distance, as a share of the side; 0 at rest.
+
+    Example:
+        >>> move(torch.tensor([[1.0, 0.0, 0.5], [0.0, 1.5, 0.0]]))
+        0.25
+    """
+    return (matrix - torch.eye(3)[:2].to(matrix)).abs().sum(dim=1).max().item() / 2
+
+
 def _parts(mode: str) -> list[str]:
     return mode.split("_")
 

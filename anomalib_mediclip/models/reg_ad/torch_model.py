@@ -12,6 +12,7 @@ Paper: https://arxiv.org/abs/2207.07361
 """
 
 import contextlib
+import logging
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
@@ -31,10 +32,14 @@ from anomalib_mediclip.models.reg_ad.spatial_transformer import (
     TransformMode,
     compose,
     invert,
+    move,
     warp,
 )
 from anomalib_mediclip.models.reg_ad.views import fixed_views, make_views
 
+logger = logging.getLogger(__name__)
+
+LARGEST_MOVE = 0.5  # sides of the map; turning it by 45 degrees moves its corners that far
 VIEWS = ("rotate", "translate", "flip", "grey", "rotate90")
 
 
@@ -182,7 +187,11 @@ class RegADModel(nn.Module):
         Returns:
             list[torch.Tensor]: Feature maps ``(B, C_j, h_j, w_j)``, the first at the size of the Gaussians' grid.
         """
-        found, matrices = self._stages(images)
+        return self._moved_back(*self._stages(images))
+
+    def _moved_back(self, found: list[torch.Tensor], matrices: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Return maps as if nothing had moved them, the first at the size of the Gaussians' grid."""
+        found = found.copy()
         for number, total in enumerate(accumulate(matrices, compose)):
             found[number] = warp(found[number], invert(total))
         return [functional.avg_pool2d(found[0], self.pooling) if self.pooling > 1 else found[0], *found[1:]]
@@ -204,12 +213,20 @@ class RegADModel(nn.Module):
             FloatingPointError: If features are not finite.
         """
         del seed
-        found = []
+        found, largest_move = [], 0.0
         with progress_bar(title, len(images)) as progress:
             for image in images:
                 views = make_views(image.expand(len(self.views), -1, -1, -1), self.views)
-                found.append(self.maps(views))
+                moved, matrices = self._stages(views)
+                found.append(self._moved_back(moved, matrices))
+                largest_move = max([largest_move, *(move(matrix[0]) for matrix in matrices)])
                 progress.update()
+        if largest_move > LARGEST_MOVE:
+            logger.warning(
+                "The spatial transformers move features of the support images by %.2g of a side, and what they move "
+                "out of the map is lost. Train with a lower --model.learning_rate, or fewer --trainer.max_steps.",
+                largest_move,
+            )
         self.seen, self._left_out = [torch.cat(stage) for stage in zip(*found, strict=True)], {}
         if not all(features.isfinite().all() for features in self.seen):
             msg = (

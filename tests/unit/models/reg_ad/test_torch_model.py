@@ -257,6 +257,15 @@ def test_features_that_are_not_finite_are_refused_with_a_cure() -> None:
             model.fit(random(2, 3, 64, 64), seed=0)
 
 
+@pytest.mark.parametrize(("angle", "warned"), [(0.0, False), (0.7, False), (1.6, True)])
+def test_transformers_that_move_features_away_are_reported(angle: float, warned: bool, caplog) -> None:
+    model = moving(RegADModel(**TINY).eval(), angle)
+    with torch.no_grad():
+        model.fit(random(2, 3, 64, 64), seed=0)
+    assert ("--model.learning_rate" in caplog.text) == warned
+    assert (" by 1 of a side" in caplog.text) == warned  # a quarter turn moves a corner to the next
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
