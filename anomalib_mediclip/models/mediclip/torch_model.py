@@ -13,7 +13,6 @@ and that of the distance to the support set. The image score is then the mean of
 Paper: https://arxiv.org/abs/2405.11315
 """
 
-import contextlib
 from collections.abc import Sequence
 
 import torch
@@ -22,6 +21,7 @@ from torch import nn
 from torch.func import functional_call
 
 from anomalib_mediclip.encoders.vision_encoder import VisionEncoder
+from anomalib_mediclip.models.components.precision import full_precision
 from anomalib_mediclip.models.mediclip.anomaly_map import AnomalyMapGenerator, upsample
 from anomalib_mediclip.models.mediclip.memory_bank import MemoryBank, moments_of
 from anomalib_mediclip.models.mediclip.prompting import Prototypes, TextPrompts
@@ -115,7 +115,7 @@ class MediCLIPModel(nn.Module):
             memory bank, sums of z-scores in place of both.
         """
         prompt_features = self.prompts() if self.training else self.prompt_features
-        with _full_precision(patch_features[0].device.type):
+        with full_precision(patch_features[0].device.type):
             adapted = [adapter(features) for adapter, features in zip(self.adapters, patch_features, strict=True)]
             probabilities = self.anomaly_map_generator(adapted, prompt_features.float(), image_size)
             if self.training:
@@ -208,10 +208,3 @@ def _part(prefix: str, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tens
 def _logit(probability: torch.Tensor) -> torch.Tensor:
     """Return the logit, which is where evidence adds up."""
     return probability.clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY).logit()
-
-
-def _full_precision(device: str) -> contextlib.AbstractContextManager[None]:
-    """Leave mixed precision: in bfloat16 the similarities take some twenty values only, and the scores tie."""
-    if torch.is_autocast_enabled(device):
-        return torch.autocast(device, enabled=False)
-    return contextlib.nullcontext()

@@ -16,6 +16,7 @@ from anomalib.data import InferenceBatch
 from torch import nn
 
 from anomalib_mediclip.models.components.feature_cache import progress_bar
+from anomalib_mediclip.models.components.precision import full_precision
 from anomalib_mediclip.models.patch_svdd.anomaly_map import AnomalyMapGenerator, Combination, spread
 from anomalib_mediclip.models.patch_svdd.memory_bank import Grid, MemoryBank
 from anomalib_mediclip.models.patch_svdd.networks import (
@@ -103,12 +104,13 @@ class PatchSVDDModel(nn.Module):
         if not self.statistics.nbytes:
             msg = "The memory bank is empty: train the model or load a checkpoint before it predicts."
             raise RuntimeError(msg)
-        embeddings = self.embed_images(images)
-        sides = (LARGE, SMALL)
-        grids = [Grid(side, s, *e.shape[2:]) for side, s, e in zip(sides, self.strides, embeddings, strict=True)]
-        distances = self.statistics.distances(*embeddings, (grids[0], grids[1]), own)
-        maps = (spread(d, side, s) for d, side, s in zip(distances, sides, self.strides, strict=True))
-        predictions: InferenceBatch = self.anomaly_map_generator(*maps)
+        with full_precision(images.device.type):
+            embeddings = self.embed_images(images)
+            sides = (LARGE, SMALL)
+            grids = [Grid(side, s, *e.shape[2:]) for side, s, e in zip(sides, self.strides, embeddings, strict=True)]
+            distances = self.statistics.distances(*embeddings, (grids[0], grids[1]), own)
+            maps = (spread(d, side, s) for d, side, s in zip(distances, sides, self.strides, strict=True))
+            predictions: InferenceBatch = self.anomaly_map_generator(*maps)
         return predictions
 
     def embed_images(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
