@@ -7,7 +7,8 @@
 
 Trains on 16 images of each data set (seed 3, which no table reports) with each of the settings below, and measures the
 exact AUROC on the synthetic validation set: the support set, clean and with painted anomalies, each image compared with
-the other ones. No test image is read. The numbers of steps are not chosen: they follow from a minute or two on one core.
+the other ones. No test image is read. The numbers of steps are not chosen: they are what one core does in a minute or
+two.
 The criterion, fixed before the first run: the highest mean over the three data sets; of settings within 0.01 of it the
 method's own. Controls are listed to compare with. Runs that the file holds are not repeated.
 """

@@ -18,19 +18,19 @@ from anomalib_mediclip.models.reg_ad.episodes import draw_others
 logger = logging.getLogger(__name__)
 
 
-class SupportFingerprints:
-    """What images of the support set are recognised by: the content of their files, and their pixels.
+class TargetFingerprints:
+    """What images of the category to test are recognised by: the content of their files, and pixels.
 
     Args:
-        paths (Iterable[str | Path]): Files of the support set.
-        images (Iterable[torch.Tensor]): Its images ``(3, H, W)`` as the model gets them.
+        paths (Iterable[str | Path]): Files of the support set and of the test set.
+        images (Iterable[torch.Tensor]): Images of the support set ``(3, H, W)`` as the model gets them.
     """
 
     def __init__(self, paths: Iterable[str | Path], images: Iterable[torch.Tensor]) -> None:
         self._known = {_digest(Path(path)) for path in paths} | {state_hash({"": image}) for image in images}
 
     def knows(self, path: Path, image: torch.Tensor) -> bool:
-        """Tell whether an image belongs to the support set, under whatever name.
+        """Tell whether an image belongs to the category to test, under whatever name.
 
         Args:
             path (Path): Its file.
@@ -48,13 +48,13 @@ class OtherCategories:
         folders (Sequence[str | Path]): Folders, searched recursively.
         shots (int): Supports of each query.
         read (Callable[[Path], torch.Tensor]): Returns an image ``(3, H, W)`` in [0, 1] as the model gets it.
-        support (SupportFingerprints): Images that must not be among them.
+        target (TargetFingerprints): Images that must not be among them.
         cache (FeatureCache): Where the images are kept.
         title (str | None, optional): Title of a progress bar. Defaults to ``None``: no bar.
 
     Raises:
         FileNotFoundError: If a folder does not exist.
-        ValueError: If a folder holds too few images, or one of the support set.
+        ValueError: If a folder holds too few images, or one of the target.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class OtherCategories:
         folders: Sequence[str | Path],
         shots: int,
         read: Callable[[Path], torch.Tensor],
-        support: SupportFingerprints,
+        target: TargetFingerprints,
         cache: FeatureCache,
         title: str | None = None,
     ) -> None:
@@ -74,9 +74,10 @@ class OtherCategories:
         with progress_bar(title, len(paths)) as progress:
             for row, path in enumerate(paths):
                 image = read(path)
-                if support.knows(path, image):
+                if target.knows(path, image):
                     msg = (
-                        f"{path} is an image of the support set, and RegAD registers images of other categories. "
+                        f"{path} is an image of the support set or the test set, and RegAD registers images of other "
+                        "categories. "
                         "Remove it, or leave its folder out of --model.registration."
                     )
                     raise ValueError(msg)

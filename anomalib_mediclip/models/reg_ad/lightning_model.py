@@ -25,7 +25,7 @@ from anomalib_mediclip.evaluation.calibration import DistanceCalibrationPostProc
 from anomalib_mediclip.io import read_image
 from anomalib_mediclip.models.components.feature_cache import FeatureCache
 from anomalib_mediclip.models.components.fitted_module import FittedModule
-from anomalib_mediclip.models.reg_ad.categories import OtherCategories, SupportFingerprints
+from anomalib_mediclip.models.reg_ad.categories import OtherCategories, TargetFingerprints
 from anomalib_mediclip.models.reg_ad.episodes import draw_support_episode
 from anomalib_mediclip.models.reg_ad.loss import RegistrationLoss
 from anomalib_mediclip.models.reg_ad.spatial_transformer import TransformMode
@@ -185,11 +185,13 @@ class RegAD(FittedModule, AnomalibModule):
         folders = self.hparams["registration"]
         if isinstance(folders, str):
             return
+        tested = getattr(getattr(self.trainer, "datamodule", None), "test_data", None)
+        target = [*image_paths(self.training_set), *(image_paths(tested) if tested else ())]
         self._categories = OtherCategories(
             folders,
             self.hparams["shots"],
             lambda path: self.transformed(read_image(path)),
-            SupportFingerprints(image_paths(self.training_set), self.support),
+            TargetFingerprints(target, self.support),
             FeatureCache(Path(self.trainer.default_root_dir)),
             "reading images of other categories" if self.shows_progress else None,
         )

@@ -11,9 +11,8 @@ from views of the support images, gives the distance of a test image.
 Paper: https://arxiv.org/abs/2207.07361
 """
 
-import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 
 import torch
@@ -23,6 +22,7 @@ from torch.nn import functional
 
 from anomalib_mediclip.encoders.staged_encoder import LearningStages, StagedEncoder
 from anomalib_mediclip.models.components.feature_cache import progress_bar
+from anomalib_mediclip.models.components.precision import full_precision
 from anomalib_mediclip.models.reg_ad.anomaly_map import AnomalyMapGenerator
 from anomalib_mediclip.models.reg_ad.gaussian import PositionGaussians
 from anomalib_mediclip.models.reg_ad.loss import Registration
@@ -170,7 +170,7 @@ class RegADModel(nn.Module):
         if not self.statistics.nbytes:
             msg = "There are no Gaussians of normal images: train the model or load a checkpoint before it predicts."
             raise RuntimeError(msg)
-        with _exact(images.device):
+        with full_precision(images.device.type):
             vectors = self._joined(self.maps(images))
             distances = self.statistics(vectors) if own is None else self._distances_without(vectors, own)
         return self.anomaly_map_generator(distances.unflatten(1, (1, *self.grid)), images.shape[-2:])
@@ -263,16 +263,6 @@ class RegADModel(nn.Module):
     def forget_views(self) -> None:
         """Free what only the validation of support images needs."""
         self.seen, self._left_out = [], {}
-
-
-@contextlib.contextmanager
-def _exact(device: torch.device) -> Iterator[None]:
-    """Switch automatic mixed precision off: differences of large numbers do not survive 16 bits."""
-    if not torch.is_autocast_enabled(device.type):
-        yield
-        return
-    with torch.autocast(device.type, enabled=False):
-        yield
 
 
 def _sizes(encoder: StagedEncoder, layers: list[int], image_size: tuple[int, int]) -> list[tuple[int, int]]:

@@ -45,7 +45,7 @@ def test_neighbours_lie_where_their_label_says(side) -> None:
 
 
 def test_moved_pairs_carry_the_false_labels_of_the_official_code() -> None:
-    """At 224 pixels one larger pair in eight lies in another sector than its label, and one in eight overlaps by half."""
+    """At 224 pixels one larger pair in eight lies in another sector than its label; one in eight overlaps by half."""
     pairs = draw_neighbours(20_000, 1, (224, 224), 64, False, generator_of(3))
     offsets, wanted = (pairs.second - pairs.first).double(), OFFSETS[pairs.directions].double()
     overlap = (offsets.abs() < 32).all(dim=1).double().mean()

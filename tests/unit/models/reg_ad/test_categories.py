@@ -15,7 +15,7 @@ from PIL import Image
 
 from anomalib_mediclip.io import read_image
 from anomalib_mediclip.models.components.feature_cache import FeatureCache
-from anomalib_mediclip.models.reg_ad.categories import OtherCategories, SupportFingerprints
+from anomalib_mediclip.models.reg_ad.categories import OtherCategories, TargetFingerprints
 
 NUMBERS = {"first": 4, "second": 9, "third": 3}
 
@@ -35,8 +35,8 @@ def folders(tmp_path: Path) -> list[Path]:
     return [tmp_path / name for name in NUMBERS]
 
 
-def categories(folders: list[Path], shots: int = 2, support: SupportFingerprints | None = None) -> OtherCategories:
-    return OtherCategories(folders, shots, read_image, support or SupportFingerprints([], []), FeatureCache(Path()))
+def categories(folders: list[Path], shots: int = 2, target: TargetFingerprints | None = None) -> OtherCategories:
+    return OtherCategories(folders, shots, read_image, target or TargetFingerprints([], []), FeatureCache(Path()))
 
 
 def shown(images: torch.Tensor) -> torch.Tensor:
@@ -84,17 +84,17 @@ def test_missing_folder_is_named(tmp_path: Path) -> None:
 
 def test_images_of_the_support_set_are_refused_by_their_files_and_by_their_pixels(folders, tmp_path) -> None:
     own = write(tmp_path / "own" / "patient.png", 200)
-    support = SupportFingerprints([own], [read_image(own)])
-    categories(folders, support=support)
+    support = TargetFingerprints([own], [read_image(own)])
+    categories(folders, target=support)
     shutil.copy(own, folders[1] / "renamed.png")
     with pytest.raises(ValueError, match=r"renamed\.png is an image of the support set"):
-        categories(folders, support=support)
+        categories(folders, target=support)
     (folders[1] / "renamed.png").unlink()
     Image.open(own).save(folders[2] / "converted.bmp")  # another file, the same pixels
     with pytest.raises(ValueError, match=r"converted\.bmp is an image of the support set"):
-        categories(folders, support=support)
+        categories(folders, target=support)
     with pytest.raises(ValueError, match=r"converted\.bmp"):
-        categories(folders, support=SupportFingerprints([], [read_image(own)]))
+        categories(folders, target=TargetFingerprints([], [read_image(own)]))
 
 
 def test_numbers_of_images_and_folders_are_logged(folders: list[Path], caplog: pytest.LogCaptureFixture) -> None:
