@@ -29,6 +29,8 @@ _PUBLIC = {
     "MedicalVisualizer": "anomalib_mediclip.prediction.pictures",
     "PatchSVDD": "anomalib_mediclip.models",
     "PatchSVDDModel": "anomalib_mediclip.models",
+    "RegAD": "anomalib_mediclip.models",
+    "RegADModel": "anomalib_mediclip.models",
     "SimpleNet": "anomalib_mediclip.models",
     "SimpleNetModel": "anomalib_mediclip.models",
 }

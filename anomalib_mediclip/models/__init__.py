@@ -8,6 +8,7 @@ from anomalib_mediclip.host.names import allow_models_of, show_in
 from anomalib_mediclip.models.cut_paste import CutPaste, CutPasteModel
 from anomalib_mediclip.models.mediclip import MediCLIP, MediCLIPModel
 from anomalib_mediclip.models.patch_svdd import PatchSVDD, PatchSVDDModel
+from anomalib_mediclip.models.reg_ad import RegAD, RegADModel
 from anomalib_mediclip.models.simplenet import SimpleNet, SimpleNetModel
 
 __all__ = [
@@ -17,10 +18,12 @@ __all__ = [
     "MediCLIPModel",
     "PatchSVDD",
     "PatchSVDDModel",
+    "RegAD",
+    "RegADModel",
     "SimpleNet",
     "SimpleNetModel",
 ]
 
-show_in("anomalib.models", CutPaste, MediCLIP, PatchSVDD, SimpleNet)
+show_in("anomalib.models", CutPaste, MediCLIP, PatchSVDD, RegAD, SimpleNet)
 allow_models_of("anomalib_mediclip", "anomalib_mediclip.models")
 engine.install()  # for those who import the plugin first, with the import hook switched off

@@ -17,6 +17,7 @@ from torch import nn
 
 from anomalib_mediclip.encoders.staged_encoder import LearningStages, StagedEncoder
 from anomalib_mediclip.models.components.feature_cache import progress_bar
+from anomalib_mediclip.models.components.precision import full_precision
 from anomalib_mediclip.models.cut_paste.anomaly_map import AnomalyMapGenerator, grad_cam
 from anomalib_mediclip.models.cut_paste.density import DensityType, make_density, unit_features
 from anomalib_mediclip.models.cut_paste.pasting import augment
@@ -98,16 +99,17 @@ class CutPasteModel(nn.Module):
         Raises:
             RuntimeError: If there is no density yet.
         """
-        feature_map = self.encoder(images)[-1]
         if self.training:
-            logits: torch.Tensor = self.head(feature_map.mean(dim=(2, 3)))
+            logits: torch.Tensor = self.head(self.encoder(images)[-1].mean(dim=(2, 3)))
             return logits
         if not self.statistics.nbytes:
             msg = "There is no density of normal images: train the model or load a checkpoint before it predicts."
             raise RuntimeError(msg)
-        unit, length = unit_features(feature_map)
-        distance, gradient = self.statistics(unit) if own is None else self._held_out_distances(unit, own)
-        contributions = grad_cam(feature_map, unit, length, gradient)
+        with full_precision(images.device.type):
+            feature_map = self.encoder(images)[-1]
+            unit, length = unit_features(feature_map)
+            distance, gradient = self.statistics(unit) if own is None else self._held_out_distances(unit, own)
+            contributions = grad_cam(feature_map, unit, length, gradient)
         predictions: InferenceBatch = self.anomaly_map_generator(distance, contributions, images.shape[-2:])
         return predictions
 
