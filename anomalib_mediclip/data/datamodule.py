@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from anomalib import TaskType
 from anomalib.data import AnomalibDataset
@@ -300,6 +300,9 @@ class FewShotDataModule(FixedSplitsDataModule):
     def train_dataloader(self) -> DataLoader:
         """Return the loader of the support set, in an order that depends on the seed and the epoch only."""
         sampler = SupportSampler(len(self.train_data), used_seed(self.seed))
+        if self.trainer is not None:  # workers read ahead before Lightning tells the sampler where a resumed run begins
+            progress: Any = self.trainer.fit_loop.epoch_progress.current
+            sampler.set_epoch(progress.processed)
         return self._make_loader(self.train_data, self.train_batch_size, self.num_workers, sampler)
 
     def val_dataloader(self) -> DataLoader:
