@@ -263,11 +263,12 @@ def test_a_resumed_run_on_other_categories_ends_in_the_same_bits(sample_data, tm
     assert_same(whole, state(resumed))
 
 
-def test_a_support_image_in_another_category_is_refused_by_name(sample_data, tmp_path) -> None:
+@pytest.mark.parametrize("hidden", ["train_data", "test_data"])
+def test_an_image_of_the_target_in_another_category_is_refused_by_name(sample_data, tmp_path, hidden) -> None:
     folders = other_categories(sample_data, tmp_path)
     datamodule = sample_datamodule(sample_data)
     datamodule.setup()
-    shutil.copy(datamodule.train_data.samples.image_path[2], tmp_path / "knee" / "hidden.png")
+    shutil.copy(getattr(datamodule, hidden).samples.image_path[2], tmp_path / "knee" / "hidden.png")
     with pytest.raises(ValueError, match=r"hidden\.png is an image of the support set"):
         engine(tmp_path / "run", 2).fit(tiny_model(registration=folders), datamodule=datamodule)
 

@@ -42,7 +42,7 @@ from anomalib_mediclip.models.components.training_record import TestRecorder
 from anomalib_mediclip.prediction.folder import FullDepthImages, PredictionDataset, prediction_loader, results_within
 from anomalib_mediclip.prediction.pictures import MedicalVisualizer
 from anomalib_mediclip.prediction.table import PredictionTable
-from anomalib_mediclip.seeds import used_seed
+from anomalib_mediclip.seeds import generator_of, used_seed
 
 IMAGE_SIZE = (224, 224)  # pixels, of models without an option ``image_size``
 
@@ -164,6 +164,21 @@ class FewShotModule(CheckpointMethods, ExportMethods, AnomalibModule):
             given = tuple(self.input_size)
             msg = f"The pre-processor resizes to {given}, the model expects image_size={self.image_size}."
             raise ValueError(msg)
+
+    def generator_of_batch(self, batch_idx: int) -> torch.Generator:
+        """Return the source of what a training step draws: a resumed run draws what an uninterrupted one would.
+
+        Each batch of an accumulated step draws its own, and so does each process. Where there is one batch in a step
+        and one process, the draws are those of the step.
+
+        Args:
+            batch_idx (int): Number of the batch in its epoch.
+
+        Returns:
+            torch.Generator: Generator on the CPU, so that the draws are the same on every device.
+        """
+        batch_of_step = batch_idx % self.trainer.accumulate_grad_batches
+        return generator_of(self.used_seed, self.global_step, batch_of_step, self.global_rank)
 
     def checked_loss(self, loss: torch.Tensor, batch_size: int, cure: str, name: str = "loss") -> torch.Tensor:
         """Log a loss of a training step, and stop the run if it is not finite.

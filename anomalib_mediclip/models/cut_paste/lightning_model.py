@@ -27,7 +27,6 @@ from anomalib_mediclip.models.components.support_methods import in_range
 from anomalib_mediclip.models.cut_paste.density import DensityType
 from anomalib_mediclip.models.cut_paste.pasting import Kind, augment, paste_visibly
 from anomalib_mediclip.models.cut_paste.torch_model import CutPasteModel
-from anomalib_mediclip.seeds import generator_of
 
 logger = logging.getLogger(__name__)
 
@@ -171,26 +170,26 @@ class CutPaste(FittedModule, AnomalibModule):
         """Whether a stage learns: the head alone could not change a score."""
         return self.hparams["train_stages"] != 0
 
-    def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def training_step(self, batch: ImageBatch, batch_idx: int = 0, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Tell normal images from pasted ones (paper, section 2.1): cross-entropy, all kinds in one batch."""
         del args, kwargs
-        images, labels = self.pasted(in_range(batch.image))
+        images, labels = self.pasted(in_range(batch.image), self.generator_of_batch(batch_idx))
         logits = self.model(images.to(self.device, non_blocking=True))
         cure = f"Lower --model.learning_rate ({self.hparams['learning_rate']}), or use --trainer.precision 32."
         return self.checked_loss(functional.cross_entropy(logits, labels.to(self.device)), len(images), cure)
 
-    def pasted(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def pasted(self, images: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Make the images of a step, and their labels.
 
         Args:
             images (torch.Tensor): Support images ``(B, 3, H, W)`` in [0, 1].
+            generator (torch.Generator): Source of the draws, on the CPU.
 
         Returns:
             tuple[torch.Tensor, torch.Tensor]: Images ``(n, 3, H, W)``, on the CPU: all normal ones first, then all of
             the first kind of paste, and so on; and their labels ``(n,)``, int64, 0 for normal.
         """
         options, size = self.hparams, self.hparams["originals"]
-        generator = generator_of(self.used_seed, self.global_step, self.global_rank)
         jitter, translation = options["jitter"], options["translation"]
         originals = images.cpu()[torch.arange(size) % len(images)]
         groups = [torch.stack([augment(image, jitter, translation, generator) for image in originals])]

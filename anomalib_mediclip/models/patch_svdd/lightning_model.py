@@ -26,7 +26,6 @@ from anomalib_mediclip.models.patch_svdd.loss import PatchSVDDLoss
 from anomalib_mediclip.models.patch_svdd.networks import LARGE, SMALL
 from anomalib_mediclip.models.patch_svdd.pairs import Pairs, add_noise, cut, draw_close_pairs, draw_neighbours
 from anomalib_mediclip.models.patch_svdd.torch_model import PatchSVDDModel, Subtracted
-from anomalib_mediclip.seeds import generator_of
 
 logger = logging.getLogger(__name__)
 
@@ -150,11 +149,11 @@ class PatchSVDD(FittedModule, AnomalibModule):
         super().on_train_start()
         self.model.take_mean(self.support.to(self.device))
 
-    def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def training_step(self, batch: ImageBatch, batch_idx: int = 0, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Tell directions of neighbours, and keep close patches close (paper, section 3)."""
         del args, kwargs
         images = in_range(batch.image).cpu() - self.model.mean.cpu()
-        generator = generator_of(self.used_seed, self.global_step, self.global_rank)
+        generator = self.generator_of_batch(batch_idx)
         drawn = [self._draw(images, side, generator) for side in (LARGE, SMALL)]
         patches = [torch.cat(self._patches(images, *pairs, generator)).to(self.device) for pairs in drawn]
         embeddings = self.model.embed_patches(*patches)

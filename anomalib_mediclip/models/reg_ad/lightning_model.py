@@ -30,7 +30,6 @@ from anomalib_mediclip.models.reg_ad.episodes import draw_support_episode
 from anomalib_mediclip.models.reg_ad.loss import RegistrationLoss
 from anomalib_mediclip.models.reg_ad.spatial_transformer import TransformMode
 from anomalib_mediclip.models.reg_ad.torch_model import VIEWS, RegADModel
-from anomalib_mediclip.seeds import generator_of
 
 logger = logging.getLogger(__name__)
 
@@ -199,9 +198,7 @@ class RegAD(FittedModule, AnomalibModule):
     def training_step(self, batch: ImageBatch, batch_idx: int = 0, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Register queries with their supports (paper, section 3.2)."""
         del batch, args, kwargs
-        batch_of_step = batch_idx % self.trainer.accumulate_grad_batches
-        generator = generator_of(self.used_seed, self.global_step, self.global_rank, batch_of_step)
-        queries, supports = self._episode(generator)
+        queries, supports = self._episode(self.generator_of_batch(batch_idx))
         loss = self.loss(self.model.register(queries.to(self.device), supports.to(self.device)))
         lowest = loss.detach()
         self._lowest_loss = lowest if self._lowest_loss is None else torch.minimum(lowest, self._lowest_loss)

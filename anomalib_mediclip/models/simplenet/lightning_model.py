@@ -24,7 +24,6 @@ from anomalib_mediclip.models.components.feature_cache import NoSpaceError
 from anomalib_mediclip.models.components.frozen_encoder import EncoderPrecision, FrozenEncoderModule
 from anomalib_mediclip.models.simplenet.loss import SimpleNetLoss
 from anomalib_mediclip.models.simplenet.torch_model import SimpleNetModel
-from anomalib_mediclip.seeds import generator_of
 
 logger = logging.getLogger(__name__)
 
@@ -128,20 +127,11 @@ class SimpleNet(FrozenEncoderModule, AnomalibModule):
     def training_step(self, batch: ImageBatch, batch_idx: int, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Tell normal features of a batch from anomalous ones and compute the loss (paper, section 3.5)."""
         del args, kwargs
-        noise = self._noise_generator(batch_idx)
+        noise = self.generator_of_batch(batch_idx)
         outputs: Any = self.model.head(self.support_features(batch), self.image_size, noise)
         normal, anomalous = outputs
         cure = "Use --trainer.precision 32, and look for images that cannot be right."
         return self.checked_loss(self.loss(normal, anomalous), batch.batch_size, cure)
-
-    def _noise_generator(self, batch_idx: int) -> torch.Generator:
-        """Return the source of a batch's noise: a resumed run draws what an uninterrupted one would have drawn.
-
-        Each batch of an accumulated step draws its own, and so does each process. Where there is one batch in
-        a step and one process, the noise is that of the step.
-        """
-        batch_of_step = batch_idx % self.trainer.accumulate_grad_batches
-        return generator_of(self.used_seed, self.global_step, batch_of_step, self.global_rank)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return Adam with the settings of the paper."""

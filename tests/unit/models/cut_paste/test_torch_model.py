@@ -16,6 +16,7 @@ from torch.nn import functional
 from anomalib_mediclip import CutPaste, CutPasteModel
 from anomalib_mediclip.models.cut_paste.anomaly_map import AnomalyMapGenerator, grad_cam
 from anomalib_mediclip.models.cut_paste.density import make_density, unit_features
+from anomalib_mediclip.seeds import generator_of
 
 TINY = {"encoder": "timm/resnet18", "weights": None, "image_size": (64, 64), "layer": 3}
 
@@ -125,10 +126,16 @@ def test_a_support_image_is_compared_with_the_others(images) -> None:
         assert torch.equal(alone(images[:1], own[:1]).pred_score, alone(images[:1]).pred_score)
 
 
+def detach(module: CutPaste) -> None:
+    """Let a step run without a trainer."""
+    module.log = lambda *_, **__: None
+    module.generator_of_batch = generator_of
+
+
 def test_loss_is_the_logarithm_of_the_number_of_kinds_where_the_head_says_nothing() -> None:
     for variant, kinds in (("3way", 3), ("binary", 2), ("scar", 2), ("union", 2)):
         module = CutPaste(**TINY, variant=variant, originals=2)
-        module.log = lambda *_, **__: None
+        detach(module)
         last = module.model.head[-1]
         torch.nn.init.zeros_(last.weight)
         torch.nn.init.zeros_(last.bias)
@@ -140,7 +147,7 @@ def test_loss_is_the_logarithm_of_the_number_of_kinds_where_the_head_says_nothin
 def test_kinds_follow_each_other_in_the_order_of_their_labels() -> None:
     module = CutPaste(**TINY, originals=5, jitter=0.0, translation=0.0)
     support = torch.rand(2, 3, 64, 64)
-    images, labels = module.pasted(support)
+    images, labels = module.pasted(support, generator_of(0))
     assert labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5
     normal, cut_pasted, scarred = images.split(5)
     assert torch.equal(normal, support[[0, 1, 0, 1, 0]])
@@ -151,7 +158,7 @@ def test_kinds_follow_each_other_in_the_order_of_their_labels() -> None:
 
 def test_all_kinds_go_through_the_network_as_one_batch() -> None:
     module = CutPaste(**TINY, originals=3)
-    module.log = lambda *_, **__: None
+    detach(module)
     sizes: list[int] = []
     module.model.encoder.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     module.train()

@@ -12,6 +12,7 @@ import yaml
 
 from anomalib_mediclip import PatchSVDD
 from anomalib_mediclip.models.patch_svdd.networks import DirectionClassifier
+from anomalib_mediclip.seeds import generator_of
 from tests.conftest import REPOSITORY
 
 NAMES = ("patch_svdd", "patch_svdd_lite", "patch_svdd_untrained", "patch_svdd_lite_untrained")
@@ -73,6 +74,7 @@ def test_patches_of_the_default_size_are_as_many_as_the_paper_has(strides, large
 def test_images_of_one_colour_have_distances_of_zero_and_a_finite_loss(number, value) -> None:
     module = PatchSVDD(image_size=(128, 128), embedding_dim=8, strides=(32, 16), pairs=4)
     module.log = lambda *_, **__: None
+    module.generator_of_batch = generator_of
     images = torch.full((number, 3, 128, 128), value)
     module.model.take_mean(images)
     batch = type("Batch", (), {"image": images, "batch_size": number})()

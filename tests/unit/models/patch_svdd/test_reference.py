@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from anomalib_mediclip import PatchSVDD, PatchSVDDModel
+from anomalib_mediclip.seeds import generator_of
 
 SIZE, STRIDES, WIDTH = (96, 112), (16, 8), 8
 LEAKY = 0.1
@@ -122,6 +123,7 @@ def a_step(**options) -> tuple[PatchSVDD, torch.Tensor, torch.Tensor, dict[int, 
     """Return a module, its images, the loss of a step, and what the step encoded and classified."""
     module = PatchSVDD(**{"image_size": (128, 128), "embedding_dim": WIDTH, "strides": (32, 16), "pairs": 6, **options})
     module.log = lambda *_, **__: None
+    module.generator_of_batch = generator_of
     images = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(3))
     module.model.take_mean(images)
     patches: dict[int, torch.Tensor] = {}

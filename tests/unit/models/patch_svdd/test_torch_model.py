@@ -11,6 +11,7 @@ import torch
 from anomalib_mediclip import PatchSVDD, PatchSVDDModel
 from anomalib_mediclip.evaluation import exact_auroc
 from anomalib_mediclip.models.patch_svdd.loss import PatchSVDDLoss
+from anomalib_mediclip.seeds import generator_of
 
 TINY = {"image_size": (128, 128), "embedding_dim": 16, "strides": (32, 16)}
 
@@ -79,6 +80,7 @@ def test_gradients_are_finite_where_both_patches_are_the_same() -> None:
 def test_a_constant_encoder_has_no_distances_and_a_loss_that_the_images_do_not_change() -> None:
     module = PatchSVDD(**TINY, pairs=4)
     module.log = lambda *_, **__: None
+    module.generator_of_batch = generator_of
     for parameter in (*module.model.small_encoder.parameters(), *module.model.large_encoder.parameters()):
         torch.nn.init.zeros_(parameter)
     module.model.statistics = fitted(torch.rand(2, 3, 128, 128)).statistics
