@@ -14,6 +14,7 @@ import torch
 import yaml
 from anomalib.engine import Engine
 from lightning import Callback
+from PIL import Image, ImageOps
 
 from anomalib_mediclip import CalibrationPostProcessor, MedicalFolder
 from anomalib_mediclip.export import ExportedModel
@@ -222,12 +223,12 @@ def shown(image: torch.Tensor) -> float:
 
 
 def other_categories(sample_data: Path, root: Path) -> list[str]:
-    """Copy test images, as if they were two other categories."""
+    """Invert test images, as if they were of two other categories."""
     images = find_images(sample_data / "test" / "abnormal")
     for folder, chosen in {"lung": images[:4], "knee": images[4:9]}.items():
         (root / folder).mkdir()
         for path in chosen:
-            shutil.copy(path, root / folder)
+            ImageOps.invert(Image.open(path).convert("L")).save(root / folder / path.name)
     return [str(root / "lung"), str(root / "knee")]
 
 
