@@ -191,12 +191,13 @@ def test_averaged_weights_have_statistics_of_their_own(sample_data, tmp_path) ->
     assert restored.is_calibrated
 
 
-def test_a_control_trains_nothing_whatever_the_trainer_is_told(sample_data, tmp_path) -> None:
+def test_a_control_trains_nothing_whatever_the_trainer_is_told(sample_data, tmp_path, recwarn) -> None:
     model = tiny_model(train_stages=0)
     before = {name: value.clone() for name, value in model.model.encoder.state_dict().items()}
     run = steps(tmp_path, 50)
     (metrics,) = run.train(model, datamodule=sample_datamodule(sample_data))
     assert run.trainer.global_step == 0
+    assert not [warning for warning in recwarn if "configure_optimizers" in str(warning.message)]
     assert_same(before, model.model.encoder.state_dict())
     assert 0 <= metrics["image_AUROC"] <= 1
     assert CutPaste.load_from_checkpoint(checkpoint_of(tmp_path)).is_calibrated
