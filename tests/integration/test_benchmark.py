@@ -92,7 +92,7 @@ def test_every_model_has_a_row_and_the_same_support_set(whole: tuple[Path, str])
     trained = table[table["seed"].notna()]
     assert (trained.groupby("seed")["support_set_hash"].nunique() == 1).all()
     assert trained["support_set_hash"].nunique() == 2
-    assert trained["steps"].tolist() == [0, 0, 2, 2, 1, 1]
+    assert trained["steps"].tolist() == [1, 1, 2, 2, 1, 1]
     assert trained["trainable_parameters"].tolist()[:2] == [0, 0]
     assert table["error"].isna().all()
 
