@@ -84,8 +84,8 @@ def test_negative_seeds_are_refused() -> None:
 def noise_of(folder: Path, root: Path, **options) -> list[torch.Tensor]:
     model = SimpleNet(**LITE, image_size=(64, 64), visualizer=False)
     drawn: list[torch.Tensor] = []
-    generator = model._noise_generator
-    model._noise_generator = lambda index: drawn.append(torch.rand(3, generator=generator(index))) or generator(index)
+    generator = model.generator_of_batch
+    model.generator_of_batch = lambda index: drawn.append(torch.rand(3, generator=generator(index))) or generator(index)
     engine(folder, **options).fit(model, datamodule=sample_datamodule(root, k_shot=4, train_batch_size=1))
     return drawn
 
@@ -110,7 +110,7 @@ def test_every_process_has_its_own_noise(monkeypatch) -> None:
     drawn = []
     for rank in range(2):
         monkeypatch.setattr(SimpleNet, "global_rank", rank)
-        drawn.append(torch.rand(3, generator=model._noise_generator(0)))
+        drawn.append(torch.rand(3, generator=model.generator_of_batch(0)))
     assert not torch.equal(*drawn)
 
 

@@ -5,10 +5,12 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
 from anomalib_mediclip.benchmark.configuration import read_configuration
+from anomalib_mediclip.benchmark.factory import find_model_class
 from tests.conftest import REPOSITORY
 
 SHIPPED = sorted((REPOSITORY / "configs" / "benchmark").glob("*.yaml"))
@@ -34,12 +36,30 @@ def write(path: Path, **changes) -> Path:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_configurations_are_read_with_the_files_they_name(path: Path) -> None:
     configuration = read_configuration(path)
-    assert list(configuration.models) == ["PatchCore", "SimpleNet", "MediCLIP"]  # the order of the paper's columns
+    trained = [name for name in configuration.models if not name.endswith(" untrained")]
+    columns = ["PatchCore", "SimpleNet", "CutPaste", "PatchSVDD", "RegAD", "MediCLIP"]  # the paper's, in its order
+    assert trained == columns
+    assert set(pd.read_csv(REPOSITORY / "docs" / "results" / "paper_table1.csv")["model"]) > set(columns)
     for model in configuration.models.values():
         assert model["class_path"].startswith("anomalib")
     for data in configuration.data.values():
         assert data["init_args"]["root"].startswith("datasets/")
     assert configuration.output == Path("results/few_shot_benchmark") / path.stem
+
+
+@pytest.mark.parametrize("path", [path for path in SHIPPED if path.stem != "smoke"], ids=lambda path: path.stem)
+def test_each_method_that_learns_by_itself_is_followed_by_its_control(path: Path) -> None:
+    models = read_configuration(path).models
+    names = list(models)
+    for name in ("CutPaste", "PatchSVDD", "RegAD"):
+        control = names[names.index(name) + 1]
+        assert control == f"{name} untrained"
+        built = []
+        for key in (name, control):
+            options = models[key]["init_args"]
+            weights = {"weights": None} if "weights" in options else {}  # a hub may be out of reach
+            built.append(find_model_class(models[key]["class_path"])(**options | weights))
+        assert [model.trains for model in built] == [True, False]
 
 
 def test_paper_configurations_are_the_papers() -> None:
