@@ -129,6 +129,31 @@ def test_checkpoint_from_the_middle_of_a_training_has_no_statistics_and_says_so(
     assert resumed.is_calibrated
 
 
+class StopAtTheEnd(Callback):
+    """Ends a run after its last step, before anything is done about it."""
+
+    def on_train_end(self, trainer, pl_module) -> None:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("limit_val_batches", [0, 1.0])
+def test_a_run_that_was_killed_after_its_last_step_is_completed_when_it_is_resumed(
+    sample_data, tmp_path, monkeypatch, limit_val_batches
+) -> None:
+    monkeypatch.setattr(periodic_checkpoint, "INTERVAL", 0.0)
+    run = steps(tmp_path / "cut", 2, callbacks=[StopAtTheEnd()], limit_val_batches=0)
+    with pytest.raises(SystemExit):
+        run.fit(tiny_model(), datamodule=sample_datamodule(sample_data))
+    assert not saved(tmp_path)["support_hash"].any()
+    resumed = tiny_model()
+    again = steps(tmp_path / "resumed", 2, limit_val_batches=limit_val_batches)
+    again.fit(resumed, datamodule=sample_datamodule(sample_data), ckpt_path=checkpoint_of(tmp_path / "cut"))
+    whole = trained(sample_data, tmp_path / "whole", 2)
+    restored = CutPaste.load_from_checkpoint(checkpoint_of(tmp_path / "resumed"))
+    assert_same(whole.model.state_dict(), restored.model.state_dict())
+    assert restored.is_calibrated == bool(limit_val_batches)
+
+
 def test_statistics_too_large_for_a_checkpoint_are_computed_again_from_the_same_support_set(
     run, sample_data, tmp_path, monkeypatch
 ) -> None:

@@ -124,6 +124,9 @@ class FittedModule(SupportMethods, FewShotModule):
         weights = self._hash_weights(self.state_dict())
         if weights == self._fitted_weights and self.model.statistics.nbytes:
             return
+        if self._support is None:  # a finished run was resumed: there is nothing to train, and nothing has started
+            self.trainer.fit_loop.setup_data()
+            self._read_support(self.training_set)
         was_training = self.training
         self.eval()
         with torch.no_grad():
@@ -241,6 +244,12 @@ class StatisticsFitter(Callback):
         """Compute the statistics of the weights that remain, which a callback may have averaged."""
         del trainer
         pl_module.fit_statistics()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Compute the statistics of a run that was killed after its last step, and resumed without validation."""
+        del trainer
+        if not pl_module.model.statistics.nbytes:
+            pl_module.fit_statistics()
 
 
 def _hash_of_files(paths: Iterable[str]) -> torch.Tensor:
