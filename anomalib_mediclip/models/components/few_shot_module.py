@@ -34,6 +34,7 @@ from anomalib_mediclip.data.foreign import read_as_ours
 from anomalib_mediclip.evaluation import MedicalEvaluator
 from anomalib_mediclip.evaluation.calibration import POST_PROCESSORS, CalibrationPostProcessor, ScoreKind
 from anomalib_mediclip.export.mixin import ExportMethods
+from anomalib_mediclip.host.resuming import begin_next_epoch
 from anomalib_mediclip.models.components.calibrator import Calibrator
 from anomalib_mediclip.models.components.checkpoint import describe_options
 from anomalib_mediclip.models.components.checkpoint_methods import CheckpointMethods, complete_state
@@ -164,6 +165,11 @@ class FewShotModule(CheckpointMethods, ExportMethods, AnomalibModule):
             given = tuple(self.input_size)
             msg = f"The pre-processor resizes to {given}, the model expects image_size={self.image_size}."
             raise ValueError(msg)
+
+    def on_train_start(self) -> None:
+        """Begin the next epoch where a run is resumed that counts steps."""
+        super().on_train_start()
+        begin_next_epoch(self.trainer)
 
     def generator_of_batch(self, batch_idx: int) -> torch.Generator:
         """Return the source of what a training step draws: a resumed run draws what an uninterrupted one would.
