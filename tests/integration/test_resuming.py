@@ -30,7 +30,7 @@ def fit(run, name: str, data, **options):
         run.fit(model, datamodule=data, **options)
     except SystemExit:
         seen.append("stopped")
-    return {n: value for n, value in model.model.state_dict().items()}, seen
+    return {name: value.clone() for name, value in model.model.state_dict().items()}, seen
 
 
 @pytest.mark.parametrize("workers", [0, 2])
