@@ -18,16 +18,23 @@ def warn_of_duplicates(support: Sequence[Path], test: Sequence[Path]) -> None:
         support (Sequence[Path]): Images of the support set.
         test (Sequence[Path]): Images of the test set.
     """
-    by_content = {_digest(path): path for path in support}
+    by_content = {content_hash(path): path for path in support}
     sizes = {path.stat().st_size for path in support}
     # only files of the same size can be equal, so that a large test set need not be read
     candidates = [path for path in test if path.stat().st_size in sizes]
-    pairs = [(by_content[digest], path) for path in candidates if (digest := _digest(path)) in by_content]
+    pairs = [(by_content[digest], path) for path in candidates if (digest := content_hash(path)) in by_content]
     if pairs:
         listed = "; ".join(f"{trained} = {tested}" for trained, tested in pairs)
         logger.warning("images of the support set are test images too (%s): the test score is optimistic", listed)
 
 
-def _digest(path: Path) -> bytes:
-    """Return a hash of a file's content."""
-    return hashlib.sha256(path.read_bytes()).digest()
+def content_hash(path: str | Path) -> bytes:
+    """Return the SHA-256 of a file's content.
+
+    Args:
+        path (str | Path): File.
+
+    Returns:
+        bytes: 32 bytes.
+    """
+    return hashlib.sha256(Path(path).read_bytes()).digest()

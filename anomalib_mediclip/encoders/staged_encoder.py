@@ -13,6 +13,8 @@ from anomalib_mediclip.encoders.weights import create_timm
 
 LearningStages = Literal["all"] | int
 
+NO_CHAIN = "{!r} is no chain of stages. Use a convolutional backbone of timm, such as a ResNet."
+
 
 class StagedEncoder(nn.Module):
     """Convolutional backbone of timm, cut into its stages, some of which learn.
@@ -129,7 +131,7 @@ def _cut(tower: Any, encoder: str) -> nn.ModuleList:
             modules = []
         if len(stages) == len(ends):
             return stages
-    msg = f"{encoder!r} is no chain of stages. Use a convolutional backbone of timm, such as a ResNet."
+    msg = NO_CHAIN.format(encoder)
     raise ValueError(msg)
 
 
@@ -147,13 +149,15 @@ def _check(stages: nn.ModuleList, tower: Any, encoder: str, image_size: tuple[in
     images = torch.rand(1, 3, *image_size, generator=torch.Generator().manual_seed(0))
     try:
         with torch.no_grad():
-            expected, features = tower(images), images
-            for reference, stage in zip(expected, stages, strict=True):
+            expected = tower(images)
+            features, found = images, []
+            for stage in stages:
                 features = stage(features)
-                agrees = features.shape == reference.shape and torch.allclose(features, reference, rtol=1e-3, atol=1e-3)
-                if not agrees:
-                    msg = f"{encoder!r} is no chain of stages. Use a convolutional backbone of timm, such as a ResNet."
-                    raise ValueError(msg)
+                found.append(features)
     except (AssertionError, RuntimeError) as error:
         msg = f"{encoder!r} does not take images of size {image_size} ({error}). Change --model.image_size."
         raise ValueError(msg) from error
+    pairs = zip(expected, found, strict=True)
+    if not all(a.shape == b.shape and torch.allclose(b, a, rtol=1e-3, atol=1e-3) for a, b in pairs):
+        msg = NO_CHAIN.format(encoder)
+        raise ValueError(msg)

@@ -289,14 +289,15 @@ def fill(
         progress.update(len(names))
 
 
-def progress_bar(title: str | None, number: int) -> tqdm:
-    """Return a progress bar that counts images.
+def progress_bar(title: str | None, number: int, unit: str = "image") -> tqdm:
+    """Return a progress bar that counts images, or something else.
 
     Args:
         title (str | None): Title; None for no bar.
         number (int): Number of images.
+        unit (str, optional): What is counted. Defaults to ``"image"``.
     """
-    return tqdm(total=number, desc=title, disable=title is None, leave=False, delay=1, unit="image")
+    return tqdm(total=number, desc=title, disable=title is None, leave=False, delay=1, unit=unit)
 
 
 def _reserve(file: int, size: int) -> None:

@@ -20,7 +20,7 @@ from anomalib_mediclip.models.components.feature_cache import (
     fill,
     progress_bar,
 )
-from anomalib_mediclip.models.components.support_methods import SupportMethods
+from anomalib_mediclip.models.components.support_methods import SupportMethods, evenly_chosen
 
 
 class FeatureMethods(SupportMethods):
@@ -73,7 +73,7 @@ class FeatureMethods(SupportMethods):
             NoSpaceError: If there is no room for the features.
         """
         paths = image_paths(self.training_set)
-        chosen = range(0, len(paths), -(-len(paths) // (largest or len(paths))))
+        chosen = evenly_chosen(len(paths), largest or len(paths))
         table = self.feature_cache.table(len(chosen))
         title = f"encoding {len(chosen)} images" if self.shows_progress else None
         items = ((paths[index], [self.support_image(index)]) for index in chosen)

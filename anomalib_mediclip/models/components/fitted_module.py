@@ -9,9 +9,9 @@ before that hold none.
 """
 
 import hashlib
+import math
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -21,14 +21,14 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from anomalib_mediclip.data.dataset import image_paths
+from anomalib_mediclip.data.duplicates import content_hash
 from anomalib_mediclip.encoders.weights import state_hash
 from anomalib_mediclip.models.components.expected_warnings import ExpectedWarnings
 from anomalib_mediclip.models.components.few_shot_module import FewShotModule
 from anomalib_mediclip.models.components.fitted_state import FittedState
-from anomalib_mediclip.models.components.support_methods import SupportMethods
+from anomalib_mediclip.models.components.support_methods import LARGEST_SUPPORT, SupportMethods, evenly_chosen
 
 STATISTICS = "model.statistics."  # prefix in the state
-LARGEST_SUPPORT = 128  # images; of more, every second, third and so on is taken
 LARGEST_SAVED = 1_000_000_000  # bytes of statistics that go into a checkpoint
 LARGEST_EXPORTED = 2_000_000_000  # bytes; ONNX files cannot hold more
 END_OF_EPOCH = -1  # as Lightning has it
@@ -92,7 +92,7 @@ class FittedModule(SupportMethods, FewShotModule):
     def _read_support(self, dataset: Any) -> None:
         """Read the support images that the statistics describe from a training set."""
         paths = image_paths(dataset)
-        chosen = range(0, len(paths), -(-len(paths) // LARGEST_SUPPORT))
+        chosen = evenly_chosen(len(paths), LARGEST_SUPPORT)
         self._support = torch.stack([self.transformed(dataset[index].image) for index in chosen])
         self._support_numbers = {paths[index]: number for number, index in enumerate(chosen)}
 
@@ -114,6 +114,25 @@ class FittedModule(SupportMethods, FewShotModule):
     @abstractmethod
     def make_optimizer(self) -> Any:
         """Return the optimizer and its schedule, as Lightning takes them."""
+
+    def sgd_with_cosine(self, weight_decay: float = 0.0) -> dict[str, Any]:
+        """Return SGD at the options ``learning_rate`` and ``momentum``, with one cycle of a cosine over all steps.
+
+        Args:
+            weight_decay (float, optional): L2 penalty. Defaults to ``0.0``.
+
+        Returns:
+            dict[str, Any]: Optimizer and schedule, as Lightning takes them.
+        """
+        options, steps = self.hparams, max(1, int(self.trainer.estimated_stepping_batches))
+        optimizer = torch.optim.SGD(
+            [parameter for parameter in self.model.parameters() if parameter.requires_grad],
+            lr=options["learning_rate"],
+            momentum=options["momentum"],
+            weight_decay=weight_decay,
+        )
+        cosine = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (1 + math.cos(math.pi * step / steps)) / 2)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Return the callbacks of every model, after one that computes the statistics."""
@@ -256,5 +275,5 @@ def _hash_of_files(paths: Iterable[str]) -> torch.Tensor:
     """Return the hash of the content of files as 16 bytes."""
     digest = hashlib.blake2b(digest_size=16)
     for path in paths:
-        digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
+        digest.update(content_hash(path))
     return torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8)

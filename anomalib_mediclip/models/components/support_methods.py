@@ -16,6 +16,9 @@ else:
     TrainingHooks = object
 
 
+LARGEST_SUPPORT = 128  # images, whose features take 0.4 GB with ViT-L/14; of more, evenly_chosen takes some
+
+
 class SupportMethods(TrainingHooks):
     """Methods of a model that look at the images of its training set."""
 
@@ -51,6 +54,23 @@ class SupportMethods(TrainingHooks):
         """
         transform = transform_of(self.pre_processor)
         return in_range(transform(image) if transform else image)
+
+
+def evenly_chosen(number: int, largest: int) -> range:
+    """Choose positions of a list: all of them, or every second, third and so on where they are too many.
+
+    Args:
+        number (int): Length of the list, at least 1.
+        largest (int): Largest number to choose.
+
+    Returns:
+        range: Positions.
+
+    Example:
+        >>> list(evenly_chosen(5, 2)), list(evenly_chosen(2, 5))
+        ([0, 3], [0, 1])
+    """
+    return range(0, number, -(-number // largest))
 
 
 def in_range(image: torch.Tensor | None) -> torch.Tensor:

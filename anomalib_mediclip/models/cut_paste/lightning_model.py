@@ -7,7 +7,6 @@ Paper: https://arxiv.org/abs/2104.04015
 """
 
 import logging
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -223,15 +222,7 @@ class CutPaste(FittedModule, AnomalibModule):
 
     def make_optimizer(self) -> dict[str, Any]:
         """Return SGD with the settings of the paper, and one cycle of a cosine."""
-        options, steps = self.hparams, max(1, int(self.trainer.estimated_stepping_batches))
-        optimizer = torch.optim.SGD(
-            [parameter for parameter in self.model.parameters() if parameter.requires_grad],
-            lr=options["learning_rate"],
-            momentum=options["momentum"],
-            weight_decay=options["weight_decay"],
-        )
-        cosine = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (1 + math.cos(math.pi * step / steps)) / 2)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
+        return self.sgd_with_cosine(self.hparams["weight_decay"])
 
 
 def _check_numbers(variant: str, views: int, jitter: float, translation: float, originals: int) -> None:

@@ -29,11 +29,11 @@ from anomalib_mediclip.evaluation.calibration import ScoreKind
 from anomalib_mediclip.io import relative_names
 from anomalib_mediclip.models.components.feature_cache import NoSpaceError, check_limit, storage_type
 from anomalib_mediclip.models.components.frozen_encoder import EncoderPrecision, FrozenEncoderModule
-from anomalib_mediclip.models.components.support_methods import in_range
+from anomalib_mediclip.models.components.support_methods import LARGEST_SUPPORT, evenly_chosen, in_range
 from anomalib_mediclip.models.mediclip.anomaly_map import Aggregation
 from anomalib_mediclip.models.mediclip.builder import AdapterType, build_mediclip
 from anomalib_mediclip.models.mediclip.loss import MediCLIPLoss
-from anomalib_mediclip.models.mediclip.memory_bank import LARGEST_SUPPORT, MemoryBank
+from anomalib_mediclip.models.mediclip.memory_bank import MemoryBank
 from anomalib_mediclip.models.mediclip.painted_views import FreshPaintings, PaintedViews, check_views
 from anomalib_mediclip.models.mediclip.prompting import ABNORMAL_TOKENS, NORMAL_TOKENS, PromptType
 from anomalib_mediclip.models.mediclip.torch_model import MediCLIPModel
@@ -193,8 +193,8 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         """Get ready to paint, and paint and encode the views that all epochs take."""
         super().on_train_start()
         paths = image_paths(self.training_set)
-        names, step = relative_names(paths), -(-len(paths) // MAX_SOURCES)
-        images = {paths[index]: self.support_image(index) for index in range(0, len(paths), step)}
+        names, chosen = relative_names(paths), evenly_chosen(len(paths), MAX_SOURCES)
+        images = {paths[index]: self.support_image(index) for index in chosen}
         self.anomaly_generator.seed = self.used_seed
         self.anomaly_generator.set_support_set(list(images.values()))
         if self.model.memory_bank is not None:

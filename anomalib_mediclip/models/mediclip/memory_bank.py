@@ -21,7 +21,6 @@ from anomalib_mediclip.seeds import number_of
 
 STRIDE = 16  # pixels; blocks with larger patches cannot locate anomalies
 LARGEST_BANK = 2_000_000  # numbers, 8 MB; above it a coreset is kept
-LARGEST_SUPPORT = 128  # images, which take 0.4 GB with ViT-L/14; of more, every second, third and so on is taken
 NEARBY = 3  # patches around a patch which its receptive field makes similar to it
 LEAST_SPREAD = 0.01  # of logits and of distances (at most 2 for one block); constant images have less
 

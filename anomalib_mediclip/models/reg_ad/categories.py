@@ -3,13 +3,13 @@
 
 """Normal images of other categories, from which RegAD learns to register images (paper, section 3.2)."""
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
 
+from anomalib_mediclip.data.duplicates import content_hash
 from anomalib_mediclip.encoders.weights import state_hash
 from anomalib_mediclip.io import find_images
 from anomalib_mediclip.models.components.feature_cache import FeatureCache, progress_bar
@@ -27,7 +27,8 @@ class TargetFingerprints:
     """
 
     def __init__(self, paths: Iterable[str | Path], images: Iterable[torch.Tensor]) -> None:
-        self._known = {_digest(Path(path)) for path in paths} | {state_hash({"": image}) for image in images}
+        self._files = {content_hash(path) for path in paths}
+        self._images = {state_hash({"": image}) for image in images}
 
     def knows(self, path: Path, image: torch.Tensor) -> bool:
         """Tell whether an image belongs to the category to test, under whatever name.
@@ -36,7 +37,7 @@ class TargetFingerprints:
             path (Path): Its file.
             image (torch.Tensor): The image ``(3, H, W)`` as the model gets it.
         """
-        return _digest(path) in self._known or state_hash({"": image}) in self._known
+        return content_hash(path) in self._files or state_hash({"": image}) in self._images
 
 
 class OtherCategories:
@@ -77,8 +78,7 @@ class OtherCategories:
                 if target.knows(path, image):
                     msg = (
                         f"{path} is an image of the support set or the test set, and RegAD registers images of other "
-                        "categories. "
-                        "Remove it, or leave its folder out of --model.registration."
+                        "categories. Remove it, or leave its folder out of --model.registration."
                     )
                     raise ValueError(msg)
                 self._images.write([row], [image[None]])
@@ -116,8 +116,3 @@ def _find(folder: str | Path, shots: int) -> list[Path]:
         )
         raise ValueError(msg)
     return paths
-
-
-def _digest(path: Path) -> str:
-    """Return a hash of a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -6,8 +6,8 @@
 from collections.abc import Callable
 
 import torch
-from tqdm import tqdm
 
+from anomalib_mediclip.models.components.feature_cache import progress_bar
 from anomalib_mediclip.models.components.fitted_state import FittedState
 
 CHUNK = 64  # positions
@@ -62,7 +62,7 @@ class PositionGaussians(FittedState):
             chunk (int, optional): Positions whose covariances are in memory at once. Defaults to ``64``.
         """
         self.factor = torch.zeros(0, 0, 0)  # may be large: make room first
-        progress = tqdm(total=positions, desc=title, disable=title is None, leave=False, delay=1, unit="position")
+        progress = progress_bar(title, positions, "position")
         for start in range(0, positions, chunk):
             here = slice(start, min(start + chunk, positions))
             vectors = vectors_at(here)
@@ -73,8 +73,7 @@ class PositionGaussians(FittedState):
             if start == 0:
                 self.mean = vectors.new_empty(positions, mean.shape[2])
                 self.factor = vectors.new_empty(positions, *factor.shape[1:])
-                is_singular = vectors.shape[1] <= vectors.shape[2]
-                self.weights = vectors.new_tensor((1 / ridge, -1 / ridge) if is_singular else (0.0, 1.0))
+                self.weights = vectors.new_tensor((1 / ridge, -1 / ridge) if _is_singular(vectors) else (0.0, 1.0))
             self.mean[here], self.factor[here] = mean[:, 0].to(vectors), factor.to(vectors)
             progress.update(here.stop - start)
         progress.close()
@@ -95,11 +94,16 @@ class PositionGaussians(FittedState):
         return squares.clamp(min=0).sqrt().T  # rounding may leave less than nothing
 
 
+def _is_singular(vectors: torch.Tensor) -> bool:
+    """Tell whether vectors ``(p, N, C)`` are too few for a covariance of full rank."""
+    return vectors.shape[1] <= vectors.shape[2]
+
+
 def _factor(centred: torch.Tensor, ridge: float) -> torch.Tensor:
     """Return F of centred vectors ``(p, N, C)``."""
     number, width = centred.shape[1:]
     freedom = max(number - 1, 1)
-    if number <= width:
+    if _is_singular(centred):
         gram = centred @ centred.mT + ridge * freedom * torch.eye(number).to(centred)
         return torch.linalg.solve_triangular(torch.linalg.cholesky(gram), centred, upper=False)
     identity = torch.eye(width).to(centred)

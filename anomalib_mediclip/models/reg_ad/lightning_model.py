@@ -228,11 +228,7 @@ class RegAD(FittedModule, AnomalibModule):
 
     def make_optimizer(self) -> dict[str, Any]:
         """Return SGD with the settings of the official code, and one cosine over all steps."""
-        options, steps = self.hparams, max(1, int(self.trainer.estimated_stepping_batches))
-        learnt = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.SGD(learnt, lr=options["learning_rate"], momentum=options["momentum"])
-        cosine = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (1 + math.cos(math.pi * step / steps)) / 2)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
+        return self.sgd_with_cosine()
 
     def teardown(self, stage: str) -> None:
         """Free what only the validation of support images needs."""
