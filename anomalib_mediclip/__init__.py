@@ -16,6 +16,8 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "AUROC": "anomalib_mediclip.evaluation",
+    "AnoDDPM": "anomalib_mediclip.models",
+    "AnoDDPMModel": "anomalib_mediclip.models",
     "BUSI": "anomalib_mediclip.data",
     "BrainMRI": "anomalib_mediclip.data",
     "CalibrationPostProcessor": "anomalib_mediclip.evaluation",

@@ -1,7 +1,10 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Checkpoints every ten seconds: a few-shot epoch takes a fraction of a second, and writing one takes longer."""
+"""Checkpoints every ten seconds, or less often where they are large.
+
+A few-shot epoch takes a fraction of a second, and writing a checkpoint takes longer.
+"""
 
 import time
 import warnings
@@ -10,13 +13,15 @@ from typing import Any
 from anomalib.callbacks import ModelCheckpoint
 from lightning.pytorch import LightningModule, Trainer
 
-INTERVAL = 10.0
+INTERVAL = 10.0  # seconds
+LARGEST_SHARE = 0.02  # of the time that goes into writing
 
 
 class PeriodicCheckpoint(ModelCheckpoint):
     """Write the checkpoint after the first epoch, then after epochs that end 10 seconds or more later, and at the end.
 
-    So a run that is killed loses 10 seconds and an epoch at most.
+    So a run that is killed loses 10 seconds and an epoch at most. Where writing takes longer than 0.2 seconds, as with
+    models of hundreds of megabytes, the time between is fifty times as long as the last writing took.
 
     Args:
         **options (Any): Arguments of anomalib's ``ModelCheckpoint``.
@@ -25,6 +30,7 @@ class PeriodicCheckpoint(ModelCheckpoint):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._written_at = float("-inf")
+        self._write_seconds = 0.0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin anew: a resumed run has written nothing yet."""
@@ -41,12 +47,15 @@ class PeriodicCheckpoint(ModelCheckpoint):
         """Skip, besides what anomalib skips, epochs that end soon after the last checkpoint."""
         if super()._should_skip_saving_checkpoint(trainer):
             return True
-        early = time.monotonic() - self._written_at < INTERVAL
+        wait = max(INTERVAL, self._write_seconds / LARGEST_SHARE)
+        early = time.monotonic() - self._written_at < wait
         return bool(trainer.strategy.broadcast(early))  # the first process decides for all, which write together
 
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        began = time.monotonic()
         super()._save_checkpoint(trainer, filepath)
         self._written_at = time.monotonic()
+        self._write_seconds = self._written_at - began
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the weights that remain: they are calibrated by now, and may be an average over the last epochs."""

@@ -5,6 +5,7 @@
 
 from anomalib_mediclip.host import engine
 from anomalib_mediclip.host.names import allow_models_of, show_in
+from anomalib_mediclip.models.anoddpm import AnoDDPM, AnoDDPMModel
 from anomalib_mediclip.models.cut_paste import CutPaste, CutPasteModel
 from anomalib_mediclip.models.mediclip import MediCLIP, MediCLIPModel
 from anomalib_mediclip.models.patch_svdd import PatchSVDD, PatchSVDDModel
@@ -12,6 +13,8 @@ from anomalib_mediclip.models.reg_ad import RegAD, RegADModel
 from anomalib_mediclip.models.simplenet import SimpleNet, SimpleNetModel
 
 __all__ = [
+    "AnoDDPM",
+    "AnoDDPMModel",
     "CutPaste",
     "CutPasteModel",
     "MediCLIP",
@@ -24,6 +27,6 @@ __all__ = [
     "SimpleNetModel",
 ]
 
-show_in("anomalib.models", CutPaste, MediCLIP, PatchSVDD, RegAD, SimpleNet)
+show_in("anomalib.models", AnoDDPM, CutPaste, MediCLIP, PatchSVDD, RegAD, SimpleNet)
 allow_models_of("anomalib_mediclip", "anomalib_mediclip.models")
 engine.install()  # for those who import the plugin first, with the import hook switched off

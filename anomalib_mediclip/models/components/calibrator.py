@@ -16,6 +16,7 @@ from lightning import Callback, Trainer
 
 from anomalib_mediclip.evaluation.calibration import expected_false_alarms_of
 from anomalib_mediclip.host.post_processor import forget_thresholds
+from anomalib_mediclip.models.components.training_record import is_finished
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Calibrator(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Calibrate a finished run that is not, and switch validation off if nobody reads its metrics."""
-        if trainer.ckpt_path and not pl_module.is_calibrated and _is_finished(trainer, pl_module.training_record):
+        if trainer.ckpt_path and not pl_module.is_calibrated and is_finished(trainer, pl_module.training_record):
             _validate(trainer)  # nothing will be trained, and none of the hooks below is called
         if not _is_followed(trainer, pl_module):
             self._limit, trainer.limit_val_batches = trainer.limit_val_batches, 0
@@ -103,13 +104,6 @@ def _is_followed(trainer: Trainer, pl_module: Any) -> bool:
         or trainer.check_val_every_n_epoch != 1
         or trainer.val_check_interval != 1
     )
-
-
-def _is_finished(trainer: Trainer, record: dict[str, Any]) -> bool:
-    """Tell whether a checkpoint has as many epochs or steps as the trainer is to do; yes if it does not say."""
-    limits = {"epochs": trainer.max_epochs, "steps": trainer.max_steps}
-    done = [record.get(name, limit) >= limit for name, limit in limits.items() if limit not in (None, -1)]
-    return any(done)
 
 
 def _validate(trainer: Trainer) -> None:

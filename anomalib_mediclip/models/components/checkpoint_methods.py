@@ -31,7 +31,7 @@ from anomalib_mediclip.models.components.checkpoint import (
     check_run,
     describe_options,
 )
-from anomalib_mediclip.models.components.training_record import RECORD, describe_training, read_test_record
+from anomalib_mediclip.models.components.training_record import RECORD, describe_training, is_finished, read_test_record
 
 if TYPE_CHECKING:
     from anomalib.models.components import AnomalibModule as CheckpointHooks
@@ -41,6 +41,8 @@ else:
 logger = logging.getLogger(__name__)
 
 POST_PROCESSOR = "post_processor."
+OPTIMIZERS = "optimizer_states"  # key in checkpoints, of Lightning
+LARGE_STATE = 100_000_000  # bytes
 
 
 class CheckpointMethods(CheckpointHooks):
@@ -121,6 +123,8 @@ class CheckpointMethods(CheckpointHooks):
             alarms = expected_false_alarms_of(self.post_processor)
             if weights == self.calibrated_weights and alarms is not None:
                 self.training_record["expected_false_alarms"] = alarms
+            if is_finished(trainer, self.training_record) and _size(checkpoint.get(OPTIMIZERS)) > LARGE_STATE:
+                checkpoint[OPTIMIZERS] = []  # the largest part of the file, which nothing but more training needs
         checkpoint[RECORD] = self.training_record
 
     def _thresholds_of(self, weights: str) -> dict[str, torch.Tensor]:
@@ -146,6 +150,11 @@ class CheckpointMethods(CheckpointHooks):
             options = checkpoint["hyper_parameters"]
             check_run(options, {name: self.hparams[name] for name in self.OPTIONS_OF_A_RUN})
             self._continue_seed(options.get("seed", self.used_seed))
+            if not checkpoint.get(OPTIMIZERS, True) and not is_finished(trainer, self.training_record):
+                logger.warning(
+                    "The checkpoint is the last one of a finished run, and holds no state of its optimizers, which is "
+                    "larger than the model. Training goes on with new ones, not as if it had never ended."
+                )
 
     def _continue_seed(self, started: int) -> None:
         """Resume with the seed that a run was started with, or say that another one is given."""
@@ -251,6 +260,14 @@ def complete_state(module: Any, state: dict[str, Any], prefix: str, *_: Any) -> 
     if module.post_processor is None:
         for name in [name for name in state if name.startswith(prefix + POST_PROCESSOR)]:
             del state[name]
+
+
+def _size(state: Any) -> int:
+    """Return the size in bytes of the tensors in nested lists and dictionaries."""
+    if isinstance(state, torch.Tensor):
+        return state.nbytes
+    parts = state.values() if isinstance(state, dict) else state if isinstance(state, list) else ()
+    return sum(_size(part) for part in parts)
 
 
 def attached_trainer(module: Any) -> Trainer | None:

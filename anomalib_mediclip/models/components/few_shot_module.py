@@ -39,6 +39,7 @@ from anomalib_mediclip.models.components.calibrator import Calibrator
 from anomalib_mediclip.models.components.checkpoint import describe_options
 from anomalib_mediclip.models.components.checkpoint_methods import CheckpointMethods, complete_state
 from anomalib_mediclip.models.components.pre_processing import ExportablePreProcessor, transform_of
+from anomalib_mediclip.models.components.time_estimate import TimeEstimate
 from anomalib_mediclip.models.components.training_record import TestRecorder
 from anomalib_mediclip.prediction.folder import FullDepthImages, PredictionDataset, prediction_loader, results_within
 from anomalib_mediclip.prediction.pictures import MedicalVisualizer
@@ -297,7 +298,7 @@ class FewShotModule(CheckpointMethods, ExportMethods, AnomalibModule):
     def configure_callbacks(self) -> Sequence[Callback]:
         """Return anomalib's callbacks and those of the plugin; anomalib's pre-processor must run first."""
         components = cast("Sequence[Callback]", super().configure_callbacks())
-        return [*components, Calibrator(), FullDepthImages(), PredictionTable(), TestRecorder()]
+        return [*components, Calibrator(), FullDepthImages(), PredictionTable(), TestRecorder(), TimeEstimate()]
 
     @staticmethod
     def configure_pre_processor(image_size: tuple[int, int] | None = None) -> PreProcessor:

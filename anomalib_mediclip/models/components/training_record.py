@@ -11,6 +11,7 @@ these very weights and thresholds, and the test set is that of the data the mode
 import json
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,21 @@ def describe_training(trainer: Trainer) -> dict[str, Any]:
         "steps": trainer.global_step,
         "seed": model.used_seed,
     }
+
+
+def is_finished(trainer: Trainer, record: Mapping[str, Any]) -> bool:
+    """Tell whether a training has as many epochs or steps as the trainer is to do.
+
+    Args:
+        trainer (Trainer): Trainer.
+        record (Mapping[str, Any]): Record of the training, with ``epochs`` and ``steps``; it counts as finished if it
+            does not say.
+
+    Returns:
+        bool: Whether nothing is left to train.
+    """
+    limits = {"epochs": trainer.max_epochs, "steps": trainer.max_steps}
+    return any(record.get(name, limit) >= limit for name, limit in limits.items() if limit not in (None, -1))
 
 
 class TestRecorder(Callback):
