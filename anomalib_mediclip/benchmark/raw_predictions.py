@@ -36,6 +36,7 @@ class RawPredictions(Callback):
         self._maps: list[torch.Tensor] = []
         self._masks: list[torch.Tensor] = []
         self._outlined: list[torch.Tensor] = []
+        self._reconstructions: torch.Tensor | None = None
 
     def on_test_batch_end(
         self,
@@ -49,6 +50,16 @@ class RawPredictions(Callback):
         """Collect a batch."""
         del trainer, pl_module, batch, batch_idx, dataloader_idx
         self.add(outputs)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Reconstruct the images that are shown, if the model reconstructs images."""
+        reconstruct = getattr(getattr(pl_module, "model", None), "reconstruct", None)
+        if reconstruct is None:
+            return
+        dataset: Any = trainer.test_dataloaders.dataset  # type: ignore[union-attr]  # there is one, which was tested
+        images = torch.stack([pl_module.transformed(dataset[index].image) for index in self._draw_examples()])
+        with torch.no_grad():
+            self._reconstructions = reconstruct(images.to(pl_module.device)).cpu()
 
     def add(self, batch: Any) -> None:
         """Collect a batch with predictions and ground truth.
@@ -127,9 +138,10 @@ class RawPredictions(Callback):
         maps = torch.cat(self._maps)[chosen]
         size = list(maps.shape[-2:])
         images = [resize(read_image(self.paths[index]), size, antialias=True) for index in chosen]
-        return {
+        reconstructed = {} if self._reconstructions is None else {"reconstructions": _as_bytes(self._reconstructions)}
+        return reconstructed | {
             "examples": np.array(chosen),
-            "images": (torch.stack(images).permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy(),
+            "images": _as_bytes(torch.stack(images)),
             "masks": torch.cat(self._masks)[chosen].numpy().astype(np.uint8),
             "maps": maps.numpy(),
         }
@@ -145,3 +157,9 @@ class RawPredictions(Callback):
             for pool, count in ((anomalous, ANOMALOUS_EXAMPLES), (normal, NORMAL_EXAMPLES))
         ]
         return np.concatenate([np.sort(positions) for positions in drawn]).tolist()
+
+
+def _as_bytes(images: torch.Tensor) -> np.ndarray:
+    """Return images ``(N, C, H, W)`` in [0, 1] as uint8 ``(N, H, W, 3)``."""
+    pixels = (images.permute(0, 2, 3, 1) * 255).round().clamp(0, 255).to(torch.uint8)
+    return pixels.expand(*pixels.shape[:3], 3).numpy()

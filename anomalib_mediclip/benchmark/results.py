@@ -109,7 +109,7 @@ def _write_scores(jobs: list[tuple[dict[str, Any], Any]], path: Path) -> None:
 
 
 def _write_examples(jobs: list[tuple[dict[str, Any], Any]], path: Path) -> None:
-    """Write the images to show, with the anomaly map of every model."""
+    """Write the images to show, with the anomaly map of every model, and its reconstruction if it makes one."""
     if not jobs:
         return
     row, first = jobs[0]
@@ -127,9 +127,10 @@ def _write_examples(jobs: list[tuple[dict[str, Any], Any]], path: Path) -> None:
             seed=row["seed"],
             # a model that was tested on other images may show others
             **{
-                f"map:{row['model']}": arrays["maps"]
+                f"{kind}:{row['model']}": arrays[f"{kind}s"]
                 for row, arrays in jobs
-                if np.array_equal(arrays["names"][arrays["examples"]], names)
+                for kind in ("map", "reconstruction")
+                if f"{kind}s" in arrays and np.array_equal(arrays["names"][arrays["examples"]], names)
             },
         )
 

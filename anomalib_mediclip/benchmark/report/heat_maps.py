@@ -44,13 +44,16 @@ class Grid:
 def draw_grid(name: str, examples: dict[str, np.ndarray], models: list[str]) -> Grid:
     """Draw a row for every image: the image, the outline of its ground truth, and each model's map over it.
 
+    The image as a model reconstructs it stands before its map.
+
     A model's colours run from the 1st to the 99.9th percentile of its maps of the shown images: scores of different
     models have no common scale. The ground truth is left out where no image has any.
 
     Args:
         name (str): Data set.
         examples (dict[str, np.ndarray]): ``names``, ``labels``, ``images`` ``(N, H, W, 3)`` uint8, ``masks``
-            ``(N, H, W)``, a map ``map:<model>`` ``(N, h, w)`` for every model, ``k_shot`` and ``seed``.
+            ``(N, H, W)``, a map ``map:<model>`` ``(N, h, w)`` for every model, ``reconstruction:<model>``
+            ``(N, h, w, 3)`` uint8 for models that reconstruct, ``k_shot`` and ``seed``.
         models (list[str]): Models in the order of the columns; those without a map are left out.
 
     Returns:
@@ -58,7 +61,8 @@ def draw_grid(name: str, examples: dict[str, np.ndarray], models: list[str]) -> 
     """
     shown = [model for model in models if f"map:{model}" in examples]
     height, width = examples["images"].shape[1:3]
-    picture_width = min(WIDTH, ROW_WIDTH // (2 + len(shown)))
+    reconstructing = [model for model in shown if f"reconstruction:{model}" in examples]
+    picture_width = min(WIDTH, ROW_WIDTH // (2 + len(shown) + len(reconstructing)))
     size = (picture_width, round(picture_width * height / width))
     images = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in examples["images"]]
     columns = {"image": images}
@@ -67,6 +71,10 @@ def draw_grid(name: str, examples: dict[str, np.ndarray], models: list[str]) -> 
             outline(image, mask, GREEN, smooth=True) for image, mask in zip(images, examples["masks"], strict=True)
         ]
     for model in shown:
+        if model in reconstructing:
+            columns[f"{model}: reconstruction"] = [
+                cv2.resize(image, size, interpolation=cv2.INTER_LINEAR) for image in examples[f"reconstruction:{model}"]
+            ]
         maps = _scale(examples[f"map:{model}"].astype(np.float32))
         columns[model] = [
             heat_map(image, anomaly_map, OPACITY, OPACITY) for image, anomaly_map in zip(images, maps, strict=True)

@@ -64,6 +64,15 @@ def test_outline_of_the_ground_truth() -> None:
     assert np.abs(plain - 128).max() < 4
 
 
+def test_a_reconstruction_stands_before_the_map_of_its_model() -> None:
+    dark, light = (np.full((1, 10, 20, 3), value, np.uint8) for value in (10, 240))
+    arrays = examples(**{"reconstruction:B": np.concatenate([dark, light, dark])})
+    grid = draw_grid("X", arrays, ["A", "B"])
+    assert grid.columns == ["image", "A", "B: reconstruction", "B"]
+    assert [round(pixels(row[2][2]).mean(), -1) for row in grid.rows] == [10, 240, 10]
+    assert pixels(grid.rows[0][2][2]).shape == pixels(grid.rows[0][2][0]).shape
+
+
 def test_flat_map_is_drawn() -> None:
     grid = draw_grid("X", examples(**{"map:A": np.full((3, 20, 40), 3, np.float16)}), ["A"])
     assert pixels(grid.rows[0][2][1]).std(axis=(0, 1)).max() < 1
