@@ -50,7 +50,7 @@ def test_it_is_trained_tested_and_calibrated(sample_data, tmp_path) -> None:
     with torch.no_grad():
         shown = model.eval()(images)
         assert torch.equal(restored(images).anomaly_map, shown.anomaly_map)
-    assert shown.pred_score.between(0, 1).all()
+    assert 0 <= shown.pred_score.min() <= shown.pred_score.max() <= 1
     assert not model.post_processor.image_threshold.isnan()
 
 

@@ -48,8 +48,8 @@ def test_the_last_checkpoint_holds_the_last_step_however_the_run_ends(
 
 
 def test_writing_takes_a_fiftieth_of_the_time_at_most(official, sample_data, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(periodic_checkpoint, "INTERVAL", 0.0)
-    monkeypatch.setattr(periodic_checkpoint, "LARGEST_SHARE", 1e-9)  # even the smallest file takes too long
+    monkeypatch.setattr(periodic_checkpoint, "INTERVAL", 1e-3)
+    monkeypatch.setattr(periodic_checkpoint, "FAST_WRITE", 1e-9)  # even the smallest file takes too long
     assert epochs_with_a_checkpoint(official, sample_data, tmp_path, monkeypatch, epochs=4) == [0, 4]
 
 

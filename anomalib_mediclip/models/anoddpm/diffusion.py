@@ -7,6 +7,7 @@ The noise comes from outside: the schedulers of the libraries draw Gaussian nois
 simplex noise there.
 """
 
+import numpy as np
 import torch
 
 FIRST_BETA, LAST_BETA = 1e-4, 2e-2
@@ -22,18 +23,18 @@ class Diffusion:
         timesteps (int, optional): Number of steps T; beta grows linearly from 1e-4 to 2e-2. Defaults to ``1000``.
 
     Attributes:
-        betas (torch.Tensor): Variance that each step adds, float64 of shape ``(T,)``.
-        kept (torch.Tensor): a_t, the share of the image in the variance, float64 of shape ``(T,)``.
+        betas (np.ndarray): Variance that each step adds, float64 of shape ``(T,)``.
+        kept (np.ndarray): a_t, the share of the image in the variance, float64 of shape ``(T,)``.
 
     Example:
         >>> diffusion = Diffusion()
-        >>> round(diffusion.kept[0].item(), 4), round(diffusion.kept[249].item(), 4)
-        (0.9999, 0.5241)
+        >>> diffusion.kept[[0, 249]].round(4).tolist()
+        [0.9999, 0.5241]
     """
 
     def __init__(self, timesteps: int = 1000) -> None:
-        self.betas = torch.linspace(FIRST_BETA, LAST_BETA, timesteps, dtype=torch.float64)
-        self.kept = (1 - self.betas).cumprod(dim=0)
+        self.betas = np.linspace(FIRST_BETA, LAST_BETA, timesteps)
+        self.kept = (1 - self.betas).cumprod()
 
     def add_noise(self, images: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
         """Bring images to a time.
@@ -41,13 +42,14 @@ class Diffusion:
         Args:
             images (torch.Tensor): Images ``(B, C, H, W)`` in [-1, 1].
             noise (torch.Tensor): Noise, same shape.
-            times (torch.Tensor): Times, int64 of shape ``(B,)``.
+            times (torch.Tensor): Time of each image, int64 of shape ``(B,)``.
 
         Returns:
             torch.Tensor: Noisy images, same shape.
         """
-        kept = self.kept[times.cpu()].view(-1, 1, 1, 1)
-        return kept.sqrt().to(images) * images + (1 - kept).sqrt().to(images) * noise
+        kept = self.kept[times.cpu().numpy()]
+        of_image, of_noise = (torch.from_numpy(np.sqrt(share)).to(images).view(-1, 1, 1, 1) for share in (kept, 1 - kept))
+        return of_image * images + of_noise * noise
 
     def estimate(self, noisy: torch.Tensor, noise: torch.Tensor, time: int) -> torch.Tensor:
         """Return the image that a noisy image is, if this is its noise.
@@ -60,7 +62,7 @@ class Diffusion:
         Returns:
             torch.Tensor: Images within [-1, 1], same shape.
         """
-        kept = self.kept[time].item()
+        kept = float(self.kept[time])
         return ((noisy - (1 - kept) ** 0.5 * noise) / kept**0.5).clamp(-1, 1)
 
     def step(self, noisy: torch.Tensor, estimate: torch.Tensor, fresh: torch.Tensor | None, time: int) -> torch.Tensor:
@@ -75,13 +77,13 @@ class Diffusion:
         Returns:
             torch.Tensor: Images one time step earlier, same shape; at time 0 these are the estimated ones.
         """
-        beta, kept = self.betas[time].item(), self.kept[time].item()
-        before = self.kept[time - 1].item() if time else 1.0
+        beta, kept = float(self.betas[time]), float(self.kept[time])
+        before = float(self.kept[time - 1]) if time else 1.0
         mean = (before**0.5 * beta * estimate + (1 - beta) ** 0.5 * (1 - before) * noisy) / (1 - kept)
         return mean if fresh is None else mean + beta**0.5 * fresh
 
     def jump(self, estimate: torch.Tensor, noise: torch.Tensor, earlier: int) -> torch.Tensor:
-        """Go to any earlier time without new noise: a step of DDIM with eta 0.
+        """Bring images and noise together at a time; from a later one this is a step of DDIM with eta 0.
 
         Args:
             estimate (torch.Tensor): Images that noisy ones are thought to be, ``(B, C, H, W)``.
@@ -91,7 +93,7 @@ class Diffusion:
         Returns:
             torch.Tensor: Images at the earlier time, same shape.
         """
-        before = self.kept[earlier].item() if earlier >= 0 else 1.0
+        before = float(self.kept[earlier]) if earlier >= 0 else 1.0
         return before**0.5 * estimate + (1 - before) ** 0.5 * noise
 
 
@@ -109,4 +111,4 @@ def jump_times(partial_steps: int, sampling_steps: int) -> list[int]:
         >>> jump_times(250, 4), jump_times(250, 1)
         ([249, 166, 83, 0], [249])
     """
-    return [round(time) for time in torch.linspace(partial_steps - 1, 0, sampling_steps, dtype=torch.float64).tolist()]
+    return [round(time) for time in np.linspace(partial_steps - 1, 0, sampling_steps).tolist()]

@@ -97,7 +97,6 @@ def averaged(network: nn.Module, decay: float) -> AveragedModel:
         decay (float): See :class:`WarmedUpAverage`.
 
     Returns:
-        AveragedModel: Copy of the network, in evaluation mode.
+        AveragedModel: Copy of the network, without gradients.
     """
-    average = AveragedModel(network, avg_fn=WarmedUpAverage(decay))
-    return average.requires_grad_(False).eval()
+    return AveragedModel(network, avg_fn=WarmedUpAverage(decay)).requires_grad_(False)

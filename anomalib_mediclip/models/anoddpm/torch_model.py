@@ -114,8 +114,7 @@ class AnoDDPMModel(nn.Module):
             torch.Tensor: Grey images ``(B, 1, H, W)`` in [0, 1].
         """
         diffusion, last = self.diffusion, self.partial_steps - 1
-        noisy = 2 * to_grey(images) - 1
-        noisy = diffusion.add_noise(noisy, self.first_noise.to(noisy), torch.tensor([last]))
+        noisy = diffusion.jump(2 * to_grey(images) - 1, self.first_noise, last)
         times = jump_times(self.partial_steps, self.sampling_steps or self.partial_steps)
         for time, earlier in zip(times, [*times[1:], -1], strict=True):
             noise = self.average(noisy, torch.full((len(noisy),), time, device=noisy.device)).to(noisy)

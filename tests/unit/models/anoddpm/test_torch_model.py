@@ -25,8 +25,8 @@ class Oracle(nn.Module):
 
     def forward(self, noisy: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
         self.calls.append(int(times[0]))
-        kept = Diffusion().kept[int(times[0])].float()
-        return (noisy - kept.sqrt() * self.images) / (1 - kept).sqrt()
+        kept = float(Diffusion().kept[int(times[0])])
+        return (noisy - kept**0.5 * self.images) / (1 - kept) ** 0.5
 
 
 def model(oracle: nn.Module | None = None, **options) -> AnoDDPMModel:
@@ -66,9 +66,9 @@ def test_a_network_of_one_constant_image_shows_how_far_others_are_from_it(grey) 
 
 def test_a_fresh_network_sees_no_noise(grey) -> None:
     made = model(partial_steps=250, sampling_steps=1)
-    kept = Diffusion().kept[249].float()
-    noisy = kept.sqrt() * (2 * grey - 1) + (1 - kept).sqrt() * made.first_noise
-    expected = (noisy / kept.sqrt()).clamp(-1, 1)
+    kept = float(Diffusion().kept[249])
+    noisy = kept**0.5 * (2 * grey - 1) + (1 - kept) ** 0.5 * made.first_noise
+    expected = (noisy / kept**0.5).clamp(-1, 1)
     torch.testing.assert_close(2 * made.reconstruct(grey.expand(-1, 3, -1, -1)) - 1, expected, atol=1e-5, rtol=0)
 
 
