@@ -117,7 +117,9 @@ class AnoDDPMModel(nn.Module):
         noisy = diffusion.jump(2 * to_grey(images) - 1, self.first_noise, last)
         times = jump_times(self.partial_steps, self.sampling_steps or self.partial_steps)
         for time, earlier in zip(times, [*times[1:], -1], strict=True):
-            noise = self.average(noisy, torch.full((len(noisy),), time, device=noisy.device)).to(noisy)
+            # not len(noisy): an export would take that for the size of every batch
+            at_time = torch.full((noisy.shape[0],), time, device=noisy.device)
+            noise = self.average(noisy, at_time).to(noisy)
             estimate = diffusion.estimate(noisy, noise, time)
             if self.sampling_steps is None:
                 fresh = self._noise_at(time, noisy.shape[2:]).to(noisy) if time else None
