@@ -21,7 +21,7 @@ from types import MethodType
 from typing import Any
 
 from anomalib_mediclip.host.engine import is_own
-from anomalib_mediclip.host.messages import check_predicted, end_with_sentence, log_once, misplaced_option
+from anomalib_mediclip.host.messages import check_predicted, construct, end_with_sentence, log_once, misplaced_option
 from anomalib_mediclip.host.wrapping import wrap
 from anomalib_mediclip.limits import MAX_MEGAPIXELS, set_max_megapixels
 
@@ -34,7 +34,7 @@ def install() -> None:
     wrap(cli, "main", end_with_sentence)
     cli_class = cli.AnomalibCLI
     wrap(cli_class, "__init__", keep_arguments)
-    wrap(cli_class, "add_arguments_to_parser", add_limit)
+    wrap(cli_class, "add_arguments_to_parser", add_arguments)
     wrap(cli_class, "before_instantiate_classes", complete_configuration)
     wrap(cli_class, "instantiate_classes", instantiate_and_apply)
 
@@ -49,10 +49,11 @@ def keep_arguments(init: Callable[..., None], cli: Any, args: Any = None, run: b
     init(cli, args, run)
 
 
-def add_limit(add_arguments_to_parser: Callable[[Any], None], *args: Any) -> None:
-    """Add the option for the size of images to a command."""
+def add_arguments(add_arguments_to_parser: Callable[[Any], None], *args: Any) -> None:
+    """Add the option for the size of images to a command, and have it say what is wrong with the options of a model."""
     parser = args[-1]  # the method is static, and called through the object
     add_arguments_to_parser(parser)
+    parser.add_instantiator(construct, import_module("anomalib.models").AnomalibModule, subclasses=True)
     parser.add_argument(
         "--max_megapixels",
         type=float | None,

@@ -7,6 +7,7 @@ import logging
 import opcode
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def end_with_sentence(main: Callable[[], Any]) -> Any:
-    """Run the command, and end it with the message alone of an error that this package raises.
+    """Run a command or a part of one, and end it with the message alone of an error that this package raises.
 
     Such an error says what the user can do. All others keep their traceback.
     """
@@ -26,6 +27,14 @@ def end_with_sentence(main: Callable[[], Any]) -> Any:
         if not _is_raised_here(error):
             raise
         sys.exit(f"error: {error}")
+
+
+def construct(class_type: type, *arguments: Any, **options: Any) -> Any:
+    """Make a model or a data set of a command, and end the command with the sentence of an error that it raises.
+
+    jsonargparse would try other types, and wrap the error in one of its own, of two hundred lines.
+    """
+    return end_with_sentence(partial(class_type, *arguments, **options))
 
 
 def _is_raised_here(error: Exception) -> bool:
