@@ -10,8 +10,10 @@ from anomalib_mediclip.models.mediclip import MediCLIP, MediCLIPModel
 from anomalib_mediclip.models.patch_svdd import PatchSVDD, PatchSVDDModel
 from anomalib_mediclip.models.reg_ad import RegAD, RegADModel
 from anomalib_mediclip.models.simplenet import SimpleNet, SimpleNetModel
+from anomalib_mediclip.models.squid import SQUID, SQUIDModel
 
 __all__ = [
+    "SQUID",
     "CutPaste",
     "CutPasteModel",
     "MediCLIP",
@@ -20,10 +22,11 @@ __all__ = [
     "PatchSVDDModel",
     "RegAD",
     "RegADModel",
+    "SQUIDModel",
     "SimpleNet",
     "SimpleNetModel",
 ]
 
-show_in("anomalib.models", CutPaste, MediCLIP, PatchSVDD, RegAD, SimpleNet)
+show_in("anomalib.models", CutPaste, MediCLIP, PatchSVDD, RegAD, SimpleNet, SQUID)
 allow_models_of("anomalib_mediclip", "anomalib_mediclip.models")
 engine.install()  # for those who import the plugin first, with the import hook switched off
