@@ -139,16 +139,14 @@ class Network:
                 weight, bias = (self.state[f"{name}.{part}"][:, None, None] for part in ("weight", "bias"))
                 features = (features - mean) / (variance + EPSILON).sqrt() * weight + bias
             features = torch.where(features > 0, features, 0.2 * features)
-        return self.state["discriminator.readout.weight"] @ features.flatten() + self.state[
-            "discriminator.readout.bias"
-        ]
+        return (
+            self.state["discriminator.readout.weight"] @ features.flatten() + self.state["discriminator.readout.bias"]
+        )
 
 
 def patches_of(image: torch.Tensor) -> list[torch.Tensor]:
     height, width = SIZE[0] // 2, SIZE[1] // 2
-    return [
-        image[None, None, top : top + height, left : left + width] for top in (0, height) for left in (0, width)
-    ]
+    return [image[None, None, top : top + height, left : left + width] for top in (0, height) for left in (0, width)]
 
 
 def blurred(error: torch.Tensor) -> torch.Tensor:

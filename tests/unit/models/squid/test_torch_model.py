@@ -120,26 +120,27 @@ def test_the_deviation_of_equal_numbers_and_of_a_single_one() -> None:
 
 
 def test_an_image_is_scored_alike_alone_and_in_a_batch_and_its_number_does_not_matter() -> None:
-    model = fitted(torch.rand(2, 3, 64, 64))
-    images = torch.rand(3, 3, 64, 64)
+    """In float64: the realness of an untrained network's images differs by little more than float32 rounds."""
+    model, images = SQUIDModel(**TINY).double().eval(), torch.rand(3, 3, 64, 64, dtype=torch.float64)
     with torch.no_grad():
+        model.fit(torch.rand(2, 3, 64, 64, dtype=torch.float64), seed=0)
         together = model(images)
         alone = [model(image[None]) for image in images]
         own = model(images, torch.tensor([0, 1, -1]))
-    torch.testing.assert_close(torch.cat([one.pred_score for one in alone]), together.pred_score, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(
-        torch.cat([one.anomaly_map for one in alone]), together.anomaly_map, rtol=1e-3, atol=1e-3
-    )
+    torch.testing.assert_close(torch.cat([one.pred_score for one in alone]), together.pred_score)
+    torch.testing.assert_close(torch.cat([one.anomaly_map for one in alone]), together.anomaly_map)
     assert torch.equal(own.pred_score, together.pred_score)
     assert torch.equal(own.anomaly_map, together.anomaly_map)
 
 
 def test_colours_do_not_matter_but_their_mean() -> None:
-    model, images = fitted(torch.rand(2, 3, 64, 64)), torch.rand(1, 3, 64, 64)
+    model, images = SQUIDModel(**TINY).double().eval(), torch.rand(2, 3, 64, 64, dtype=torch.float64)
     with torch.no_grad():
-        found = model(images).pred_score
-        grey = model(images.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)).pred_score
-    torch.testing.assert_close(found, grey, rtol=1e-3, atol=1e-3)
+        found = model.reconstruct(images)
+        grey = model.reconstruct(images.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1))
+        other = model.reconstruct(images.flip(0))
+    assert (found - grey).abs().max() < 1e-12
+    assert (found - other).abs().max() > 1e-8  # little: an untrained memory answers nearly alike to all images
 
 
 def test_nothing_is_drawn_from_the_global_generator() -> None:
@@ -199,12 +200,12 @@ def test_four_images_are_learnt_by_heart_and_a_disc_stands_out() -> None:
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(4, 1, 8, 8, generator=generator)
     images = functional.interpolate(coarse, (64, 64), mode="bilinear")
-    model = SQUIDModel((64, 64), 8, 200).train()
+    model = SQUIDModel((64, 64), 8, 50).train()
     others = [p for name, p in model.named_parameters() if not name.startswith("discriminator.")]
-    optimizer = torch.optim.Adam(others, lr=1e-3, betas=(0.5, 0.999), eps=1e-7)
+    optimizer = torch.optim.Adam(others, lr=3e-3, betas=(0.5, 0.999), eps=1e-7)
     judge = torch.optim.Adam(model.discriminator.parameters(), lr=1e-4, betas=(0.5, 0.999))
     losses = []
-    for batch in range(300):
+    for batch in range(80):
         with torch.no_grad():
             reconstructions = model.imitate(images, generator)
         judge.zero_grad()
