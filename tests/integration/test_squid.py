@@ -251,11 +251,13 @@ def test_options_of_the_training_are_free_and_others_are_not(sample_data, tmp_pa
         SQUID.load_from_checkpoint(checkpoint_of(tmp_path), top_k=2)
 
 
-def test_sixteen_bits_of_mixed_precision_train_and_score_like_the_model(sample_data, tmp_path) -> None:
+def test_mixed_precision_trains_every_parameter_and_changes_no_score(sample_data, tmp_path) -> None:
     model = tiny_model()
-    steps(tmp_path, 6, precision="bf16-mixed", limit_val_batches=0).fit(
-        model, datamodule=sample_datamodule(sample_data)
-    )
+    before = weights(model)
+    run = steps(tmp_path, 6, precision="bf16-mixed", limit_val_batches=0)
+    run.fit(model, datamodule=sample_datamodule(sample_data))
+    learnt = {name for name, _ in model.model.named_parameters()}
+    assert learnt - changed(before, weights(model)) == set()
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         expected = model.eval().model(images)

@@ -125,9 +125,8 @@ class SQUIDModel(nn.Module):
         if not self.statistics.nbytes:
             msg = "There is no scale of normal images: train the model or load a checkpoint before it predicts."
             raise RuntimeError(msg)
-        with full_precision(images.device.type):
-            realness, errors = self.measure(to_grey(images))
-            predictions: InferenceBatch = self.anomaly_map_generator(realness, errors, self.statistics)
+        realness, errors = self.measure(to_grey(images))
+        predictions: InferenceBatch = self.anomaly_map_generator(realness, errors, self.statistics)
         return predictions
 
     def reconstruct(self, images: torch.Tensor) -> torch.Tensor:
@@ -150,8 +149,10 @@ class SQUIDModel(nn.Module):
         Returns:
             tuple[torch.Tensor, torch.Tensor]: Realness ``(B,)``, a logit, and smoothed errors ``(B, 1, H, W)``.
         """
-        reconstructions = self.imitate(images)
-        return self.discriminator(reconstructions), self.anomaly_map_generator.smoothed_error(images, reconstructions)
+        with full_precision(images.device.type):
+            reconstructions = self.imitate(images)
+            realness: torch.Tensor = self.discriminator(reconstructions)
+            return realness, self.anomaly_map_generator.smoothed_error(images, reconstructions)
 
     def imitate(self, images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
         """Return what the student makes of grey images; the teacher takes no part.
