@@ -116,6 +116,22 @@ def test_either_optimizer_leaves_the_parameters_of_the_other_without_gradients(s
     assert all(parameter.requires_grad for parameter in model.model.parameters())
 
 
+def test_a_step_follows_the_gradient_of_its_own_loss_alone(sample_data, tmp_path) -> None:
+    model, names = tiny_model(), []
+    descend = model._descend
+
+    def watched(optimizer, loss, number, name):
+        parameters = optimizer.param_groups[0]["params"]
+        expected = torch.autograd.grad(loss, parameters, retain_graph=True)
+        descend(optimizer, loss, number, name)
+        assert all(torch.equal(p.grad, gradient) for p, gradient in zip(parameters, expected, strict=True))
+        names.append(name)
+
+    model._descend = watched
+    steps(tmp_path, 6, limit_val_batches=0).fit(model, datamodule=sample_datamodule(sample_data))
+    assert names == ["discriminator_loss", "generator_loss", "discriminator_loss"] * 2
+
+
 def test_the_learning_rate_falls_along_the_official_cosine(sample_data, tmp_path) -> None:
     for limits in ({"max_steps": 12}, {"max_steps": -1, "max_epochs": 4}):
         watch = Watch()
@@ -235,13 +251,6 @@ def test_what_would_be_ignored_is_refused(sample_data, tmp_path, option) -> None
     (name,) = option
     with pytest.raises(MisconfigurationException, match=f"not supported for manual optimization.*{name}"):
         steps(tmp_path, 3, **option).fit(tiny_model(), datamodule=sample_datamodule(sample_data))
-
-
-def test_another_optimizer_is_refused(sample_data, tmp_path) -> None:
-    model = tiny_model()
-    model.configure_optimizers = lambda: torch.optim.SGD(model.parameters(), lr=0.1)
-    with pytest.raises(ValueError, match=r"SQUID has two optimizers of its own\. Leave out --optimizer"):
-        steps(tmp_path, 3).fit(model, datamodule=sample_datamodule(sample_data))
 
 
 def test_options_of_the_training_are_free_and_others_are_not(sample_data, tmp_path) -> None:

@@ -129,13 +129,6 @@ class SQUID(FittedModule, AnomalibModule):
             raise ValueError(msg)
         super().setup(stage)
 
-    def on_train_start(self) -> None:
-        """Refuse optimizers that a user gives in place of the model's two."""
-        super().on_train_start()
-        if len(self.trainer.optimizers) != 2:
-            msg = f"{self.name} has two optimizers of its own. Leave out --optimizer and --lr_scheduler."
-            raise ValueError(msg)
-
     @property
     def trains_generator(self) -> bool:
         """Whether the generator learns in the batch that begins: in every second one of the training.
