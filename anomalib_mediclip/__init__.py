@@ -33,6 +33,8 @@ _PUBLIC = {
     "PatchSVDDModel": "anomalib_mediclip.models",
     "RegAD": "anomalib_mediclip.models",
     "RegADModel": "anomalib_mediclip.models",
+    "SQUID": "anomalib_mediclip.models",
+    "SQUIDModel": "anomalib_mediclip.models",
     "SimpleNet": "anomalib_mediclip.models",
     "SimpleNetModel": "anomalib_mediclip.models",
 }

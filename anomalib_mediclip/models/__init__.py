@@ -11,8 +11,10 @@ from anomalib_mediclip.models.mediclip import MediCLIP, MediCLIPModel
 from anomalib_mediclip.models.patch_svdd import PatchSVDD, PatchSVDDModel
 from anomalib_mediclip.models.reg_ad import RegAD, RegADModel
 from anomalib_mediclip.models.simplenet import SimpleNet, SimpleNetModel
+from anomalib_mediclip.models.squid import SQUID, SQUIDModel
 
 __all__ = [
+    "SQUID",
     "AnoDDPM",
     "AnoDDPMModel",
     "CutPaste",
@@ -23,10 +25,11 @@ __all__ = [
     "PatchSVDDModel",
     "RegAD",
     "RegADModel",
+    "SQUIDModel",
     "SimpleNet",
     "SimpleNetModel",
 ]
 
-show_in("anomalib.models", AnoDDPM, CutPaste, MediCLIP, PatchSVDD, RegAD, SimpleNet)
+show_in("anomalib.models", AnoDDPM, CutPaste, MediCLIP, PatchSVDD, RegAD, SimpleNet, SQUID)
 allow_models_of("anomalib_mediclip", "anomalib_mediclip.models")
 engine.install()  # for those who import the plugin first, with the import hook switched off

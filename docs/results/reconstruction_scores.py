@@ -80,7 +80,9 @@ def of_anoddpm(model: Any, images: torch.Tensor, support: torch.Tensor) -> Score
     """Return image scores from the maps, whose side is a quarter of the paper's; so is the smaller of the blurs."""
     del support
     maps = model(images).anomaly_map
-    blurred = {f"maximum after a blur of {sigma} px": gaussian_blur(maps, [6 * sigma + 1] * 2, sigma) for sigma in (1, 4)}
+    blurred = {
+        f"maximum after a blur of {sigma} px": gaussian_blur(maps, [6 * sigma + 1] * 2, sigma) for sigma in (1, 4)
+    }
     return {"mean": maps.mean(dim=(1, 2, 3)), **{name: blur.amax(dim=(1, 2, 3)) for name, blur in blurred.items()}}
 
 

@@ -103,11 +103,15 @@ def test_gradients_are_clipped(sample_data, tmp_path) -> None:
         seen: list[float] = []  # noqa: RUF012  # of one run
 
         def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
-            gradients = [parameter.grad for parameter in pl_module.model.network.parameters() if parameter.grad is not None]
+            gradients = [
+                parameter.grad for parameter in pl_module.model.network.parameters() if parameter.grad is not None
+            ]
             self.seen.append(torch.nn.utils.get_total_norm(gradients).item())
 
         def on_train_batch_end(self, trainer, pl_module, *args) -> None:
-            gradients = [parameter.grad for parameter in pl_module.model.network.parameters() if parameter.grad is not None]
+            gradients = [
+                parameter.grad for parameter in pl_module.model.network.parameters() if parameter.grad is not None
+            ]
             if gradients:
                 self.seen.append(torch.nn.utils.get_total_norm(gradients).item())
 

@@ -48,7 +48,9 @@ class Diffusion:
             torch.Tensor: Noisy images, same shape.
         """
         kept = self.kept[times.cpu().numpy()]
-        of_image, of_noise = (torch.from_numpy(np.sqrt(share)).to(images).view(-1, 1, 1, 1) for share in (kept, 1 - kept))
+        of_image, of_noise = (
+            torch.from_numpy(np.sqrt(share)).to(images).view(-1, 1, 1, 1) for share in (kept, 1 - kept)
+        )
         return of_image * images + of_noise * noise
 
     def estimate(self, noisy: torch.Tensor, noise: torch.Tensor, time: int) -> torch.Tensor:
