@@ -42,8 +42,8 @@ class AnoDDPM(SupportMethods, FewShotModule, AnomalibModule):
       82 percent of the initial weights in it.
     * Each image of a step has a noise of its own. The official code trains on single images, because larger batches of
       simplex noise crash in it.
-    * Inference has the same noise for all images, drawn from the seed: results are repeatable, and depend neither on the
-      batch nor on the order of images.
+    * Inference has the same noise for all images, drawn from the seed: results are repeatable, and depend neither on
+      the batch nor on the order of images.
     * Attention has two heads, also at inference. The official evaluation loads weights of two heads into one.
     * Steps are fixed: 37,500 of 8 views, which are the 300,000 views of the official configuration.
     * Images are squashed whole to ``image_size``, grey values are the mean of the channels, and are not clipped. What

@@ -3,8 +3,8 @@
 
 """AnoDDPM as a PyTorch module, in the order of the paper's section 3.
 
-Grey image -> simplex noise of the first ``partial_steps`` of a diffusion -> the U-Net takes it away, step by step -> the
-squared difference to the image is the map. In training the U-Net learns to tell the noise of normal images.
+Grey image -> simplex noise of the first ``partial_steps`` of a diffusion -> the U-Net takes it away, step by step ->
+the squared difference to the image is the map. In training the U-Net learns to tell the noise of normal images.
 
 Paper: https://openaccess.thecvf.com/content/CVPR2022W/NTIRE/html/Wyatt_AnoDDPM_CVPRW_2022_paper.html
 """

@@ -50,8 +50,8 @@ class TimeEstimate(Callback):
         if left > WORTH_A_WARNING:
             logger.warning(
                 "This training takes about %s more on this %s: %.1f s a batch. Use a GPU, a lite preset "
-                "(configs/model/*_lite.yaml), or fewer steps (--trainer.max_steps). Ctrl+C stops it; the last checkpoint "
-                "can be resumed with --ckpt_path.",
+                "(configs/model/*_lite.yaml), or fewer steps (--trainer.max_steps). Ctrl+C stops it; the last "
+                "checkpoint can be resumed with --ckpt_path.",
                 in_words(left),
                 "CPU" if trainer.strategy.root_device.type == "cpu" else "device",
                 per_batch,

@@ -3,6 +3,8 @@
 
 """Steps of the diffusion against MONAI's schedulers, and against what follows from the formulas."""
 
+import itertools
+
 import pytest
 import torch
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
@@ -71,7 +73,7 @@ def test_the_image_is_estimated_from_its_noise(images, noise) -> None:
 @pytest.mark.parametrize("number", [1, 2, 10, 25, 250])
 def test_times_fall_evenly_to_0(number) -> None:
     times = jump_times(250, number)
-    steps = {first - second for first, second in zip(times, times[1:], strict=False)}
+    steps = {first - second for first, second in itertools.pairwise(times)}
     assert times[0] == 249
     assert len(times) == number
     assert number == 1 or times[-1] == 0
