@@ -6,8 +6,8 @@
     python docs/results/reconstruction_scores.py --data_root datasets --output docs/results/reconstruction_scores.csv
 
 Trains the lite presets of AnoDDPM and SQUID on 16 images of each data set (seed 3, which no table reports), and
-measures the exact AUROC of several image scores on the synthetic validation set: the support set, clean and with painted
-anomalies. No test image is read. For AnoDDPM: the mean of the map, and its maximum after a blur. For SQUID: the
+measures the exact AUROC of several image scores on the synthetic validation set: the support set, clean and with
+painted anomalies. No test image is read. For AnoDDPM: the mean of the map, and its maximum after a blur. For SQUID: the
 discriminator with each image's own statistics, as its official code has it, and with running ones.
 The criterion, fixed before the first run: the highest mean over the three data sets; of scores within 0.01 of it the
 first in the list. Mean brightness is listed to compare with. Runs that the file holds are not repeated.
