@@ -15,9 +15,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import roc_curve
 
-from anomalib_mediclip.benchmark.report.tables import format_figure
 from anomalib_mediclip.benchmark.results import TRIVIAL, Results
 
 PANEL_SIZE = (3.5, 2.9)  # inches
@@ -37,9 +36,6 @@ STYLE: dict[Any, Any] = {
     "xtick.major.width": 0.7,
     "ytick.major.width": 0.7,
     "lines.linewidth": 1.5,
-    "legend.fontsize": 8,
-    "legend.framealpha": 0.8,
-    "legend.edgecolor": "none",
 }
 # Okabe and Ito's colours, told apart by colour-blind readers, in an order that also differs in brightness
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -128,7 +124,6 @@ def draw_roc(results: Results) -> dict[str, str]:
             axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xticks=np.linspace(0, 1, 6), yticks=np.linspace(0, 1, 6))
             axes.plot([0, 1], [0, 1], ":", color="#bbbbbb", linewidth=1)
             _draw_roc_curves(axes, data, table, results)
-            axes.legend(loc="lower right", handlelength=1.4, borderaxespad=0.2, labelspacing=0.3)
             drawings[data] = _to_svg(figure, name)
     return drawings
 
@@ -180,7 +175,7 @@ def _draw_models_over_k(axes: Axes, of_data: pd.DataFrame, results: Results) -> 
 
 
 def _draw_roc_curves(axes: Axes, data: str, table: pd.DataFrame, results: Results) -> None:
-    """Draw a curve for every model, and that of the trivial baseline, with the AUROC in the legend."""
+    """Draw a curve for every model, and that of the trivial baseline."""
     curves = {
         model: (list(results.columns(data, model, results.k_shots[-1]).values()), look.colour, look.line)
         for model, look in assign_looks(results.models).items()
@@ -191,12 +186,10 @@ def _draw_roc_curves(axes: Axes, data: str, table: pd.DataFrame, results: Result
     labels = table.loc[common, "label"].to_numpy()
     if len(set(labels)) < 2:
         return
-    for name, (columns, colour, line) in curves.items():
+    for columns, colour, line in curves.values():
         if columns:
             scores = [table.loc[common, column].to_numpy() for column in columns]
-            percent = pd.Series([100 * roc_auc_score(labels, of_seed) for of_seed in scores])
-            label = f"{name} {format_figure(percent.mean(), percent.std())}"
-            axes.plot(*mean_roc(scores, labels), line, color=colour, label=label)
+            axes.plot(*mean_roc(scores, labels), line, color=colour)
 
 
 def _to_svg(figure: Figure, name: str) -> str:

@@ -15,10 +15,10 @@ from PIL import Image
 from anomalib_mediclip.drawing import GREEN, PALETTE, heat_map, outline
 
 WIDTH = 176  # pixels of a picture, less where many models share a row
-ROW_WIDTH = 940  # pixels of all pictures of a row
+ROW_WIDTH = 1060  # pixels of all pictures of a row
 QUALITY = 80  # of JPEG
 OPACITY = 0.45  # of the heat map over the image
-PERCENTILES = (1, 99.9)
+PERCENTILES = (50, 99.9)
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,9 @@ def draw_grid(name: str, examples: dict[str, np.ndarray], models: list[str]) -> 
 
     The image as a model reconstructs it stands before its map.
 
-    A model's colours run from the 1st to the 99.9th percentile of its maps of the shown images: scores of different
-    models have no common scale. The ground truth is left out where no image has any.
+    A model's colours run from the median to the 99.9th percentile of its maps of the shown images: scores of different
+    models have no common scale, and what lies below the median is ground. The ground truth is left out where no image
+    has any.
 
     Args:
         name (str): Data set.
