@@ -53,11 +53,12 @@ class RawPredictions(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Reconstruct the images that are shown, if the model reconstructs images."""
-        reconstruct = getattr(getattr(pl_module, "model", None), "reconstruct", None)
+        model: Any = pl_module
+        reconstruct: Any = getattr(getattr(model, "model", None), "reconstruct", None)
         if reconstruct is None:
             return
         dataset: Any = trainer.test_dataloaders.dataset  # type: ignore[union-attr]  # there is one, which was tested
-        images = torch.stack([pl_module.transformed(dataset[index].image) for index in self._draw_examples()])
+        images = torch.stack([model.transformed(dataset[index].image) for index in self._draw_examples()])
         with torch.no_grad():
             self._reconstructions = reconstruct(images.to(pl_module.device)).cpu()
 

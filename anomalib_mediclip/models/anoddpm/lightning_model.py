@@ -178,7 +178,7 @@ class AnoDDPM(SupportMethods, FewShotModule, AnomalibModule):
         with progress_bar(title, steps, unit="step") as progress:
             return batch.update(**self.model(batch.image, progress.update)._asdict())
 
-    test_step = predict_step = validation_step
+    test_step = predict_step = validation_step  # type: ignore[assignment]  # each is declared differently
 
     @contextlib.contextmanager
     def inference_parts(self) -> Iterator[None]:
