@@ -73,6 +73,6 @@ def test_a_large_state_of_the_optimizer_is_not_in_the_last_checkpoint(
 
 def test_a_run_that_goes_on_keeps_the_state_of_its_optimizer(official, sample_data, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(checkpoint_methods, "LARGE_STATE", 0)
-    options = {"epochs": 5, "max_time": {"seconds": 0}}
+    options = {"epochs": 10_000, "max_time": {"seconds": 1}}
     engine(tmp_path, **options).fit(tiny_model(official), datamodule=sample_datamodule(sample_data))
     assert torch.load(checkpoint_of(tmp_path), weights_only=True)["optimizer_states"]

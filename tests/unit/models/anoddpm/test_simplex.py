@@ -65,7 +65,8 @@ def test_fields_depend_on_their_permutation_only() -> None:
 @pytest.mark.slow
 def test_its_size_and_range(fields) -> None:
     assert fields.std(dim=(1, 2)).mean().item() == pytest.approx(0.49, abs=0.03)
-    assert fields.abs().max() < 2
+    assert (fields.abs() < 2).float().mean() > 0.9999
+    assert fields.abs().max() < sum(0.8**octave for octave in range(6))  # OpenSimplex lies within -1 and 1
 
 
 @pytest.mark.slow
