@@ -55,8 +55,8 @@ def simplex_fields(
     """Compute fields of noise: the sum of octaves, each in its own amplitude.
 
     A field is not normalised: with six octaves its standard deviation is about 0.49, and its values hardly ever leave
-    ±2. The diffusion time is the third coordinate. Fields of neighbouring times are still unlike each other, because each has
-    its own permutation, as in the official code.
+    ±2. The diffusion time is the third coordinate. Fields of neighbouring times are still unlike each other, because
+    each has its own permutation, as in the official code.
 
     Args:
         permutations (torch.Tensor): One permutation of 0 to 255 for each field, int64 of shape ``(B, 256)``.
