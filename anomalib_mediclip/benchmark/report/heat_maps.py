@@ -18,7 +18,7 @@ WIDTH = 176  # pixels of a picture, less where many models share a row
 ROW_WIDTH = 1060  # pixels of all pictures of a row
 QUALITY = 80  # of JPEG
 OPACITY = 0.45  # of the heat map over the image
-PERCENTILES = (50, 99.9)
+HIGHEST = 99.9  # percentile of the maps, which has the last of the colours; their median has the first
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def colour_scale(steps: int = 9) -> str:
 
 def _scale(maps: np.ndarray) -> np.ndarray:
     """Scale one model's maps to [0, 1]."""
-    low, high = np.percentile(maps, PERCENTILES)
+    low, high = np.percentile(maps, (50, HIGHEST))
     scaled: np.ndarray = np.clip((maps - low) / max(high - low, np.finfo(np.float32).tiny), 0, 1)
     return scaled
 

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from anomalib_mediclip.atomic import write_whole
 from anomalib_mediclip.benchmark.report import figures, tables
 from anomalib_mediclip.benchmark.report.contradictions import find_contradictions
-from anomalib_mediclip.benchmark.report.heat_maps import PERCENTILES, colour_scale, draw_grid
+from anomalib_mediclip.benchmark.report.heat_maps import HIGHEST, colour_scale, draw_grid
 from anomalib_mediclip.benchmark.report.significance import CONFIDENCE, REPLICATES, against_the_best, compare_models
 from anomalib_mediclip.benchmark.results import METRICS, TRIVIAL, Results, iterate, read_published, read_results
 
@@ -127,7 +127,7 @@ def _environment() -> Environment:
         "no_better": tables.NO_BETTER_THAN_TRIVIAL,
         "replicates": REPLICATES,
         "confidence": CONFIDENCE,
-        "percentiles": PERCENTILES,
+        "highest": HIGHEST,
         "colour_scale": colour_scale(),
     }
     return environment

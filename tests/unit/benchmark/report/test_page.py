@@ -14,7 +14,7 @@ import pytest
 
 from anomalib_mediclip.benchmark.report import write_report
 from anomalib_mediclip.benchmark.report.__main__ import main
-from tests.unit.benchmark.small_benchmark import as_table, failure
+from tests.unit.benchmark.small_benchmark import BROKEN, MODELS, as_table, failure
 
 FILES = ["report.html", "report.md", "significance.csv", "tables/image_auroc.csv", "tables/pixel_auroc.csv"]
 
@@ -231,3 +231,11 @@ def test_note_of_the_configuration_is_at_the_top(benchmark: Path, tmp_path: Path
     write_report(tmp_path)
     assert "settings were chosen &lt;elsewhere&gt;" in (tmp_path / "report.html").read_text().split("<h2>")[0]
     assert "**Note.** settings were chosen" in (tmp_path / "report.md").read_text().split("##")[0]
+
+
+def test_both_kinds_of_figures_have_a_legend_of_all_models(page: ElementTree.Element) -> None:
+    legends = [text_of(element) for element in page.iter() if element.get("aria-label") == "Legend"]
+    assert len(legends) == 2
+    for legend in legends:
+        for name in (*MODELS, BROKEN, "mean brightness"):
+            assert name in legend
