@@ -9,7 +9,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 RESULTS := results/MediCLIP/sample/latest
 # Two workers on one thread each: with two threads each they wait for one another, which takes twice as long.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+# A worker that dies ends the run and names its test: pytest-xdist would start another one, and wait for ever.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --max-worker-restart 0
 
 .PHONY: demo test test-fast lint clean
 

@@ -97,6 +97,23 @@ def test_a_schedule_without_an_optimiser_is_refused(data, tmp_path) -> None:
     assert "--lr_scheduler needs --optimizer" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--model", "AnoDDPM", "--model.image_size", "[230, 230]"], "image_size=(230, 230)"),
+        (["--model", "SimpleNet", "--model.noise", -1], "noise=-1.0"),
+        (["--config", LITE[1], "--data.k_shot", 0], "k_shot=0"),
+    ],
+)
+def test_a_wrong_option_of_a_model_ends_with_its_sentence(tmp_path, sample_data, arguments, sentence) -> None:
+    data = ["--data", "MedicalFolder", "--data.root", sample_data]
+    result = anomalib("train", *arguments[:2], *data, *arguments[2:], folder=tmp_path)
+    assert result.returncode != 0
+    lines = result.stderr.strip().splitlines()
+    assert sentence in lines[-1]
+    assert not any("Traceback" in line or "Parser" in line for line in lines)
+
+
 def test_a_damaged_checkpoint_is_named(run, data, tmp_path) -> None:
     damaged = tmp_path / "damaged.ckpt"
     damaged.write_bytes(run[0].read_bytes()[:1000])
