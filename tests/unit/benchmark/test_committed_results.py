@@ -24,7 +24,8 @@ def table() -> pd.DataFrame:
 
 def test_figures_are_scikit_learns_on_the_raw_scores(table: pd.DataFrame) -> None:
     scores = {name: pd.read_csv(LITE / "scores" / f"{name}.csv") for name in table["data"].unique()}
-    assert len(table) == 3 * (9 * 2 * 3 + 1)  # models, two k, seeds, and the trivial baseline
+    # models at two k, those that reconstruct at one, seeds, and the trivial baseline
+    assert len(table) == 3 * (9 * 2 * 3 + 2 * 3 + 1)
     assert table["error"].isna().all()
     for row in table.itertuples():
         job = row.model if pd.isna(row.seed) else f"{row.model} k{row.k_shot} seed{row.seed}"
@@ -36,7 +37,7 @@ def test_figures_are_scikit_learns_on_the_raw_scores(table: pd.DataFrame) -> Non
 def test_models_learnt_from_the_same_support_sets(table: pd.DataFrame) -> None:
     jobs = table[table["seed"].notna()].groupby(["data", "k_shot", "seed"])["support_set_hash"]
     assert (jobs.nunique() == 1).all()
-    assert (jobs.size() == 9).all()
+    assert set(jobs.size()) == {9, 11}
 
 
 def test_report_is_what_the_results_give(tmp_path: Path) -> None:
@@ -54,7 +55,7 @@ def test_readme_prints_the_means_of_the_table(table: pd.DataFrame) -> None:
 
 def test_page_of_results_prints_every_mean(table: pd.DataFrame) -> None:
     page = (LITE.parent / "README.md").read_text()
-    assert_printed(table[table["k_shot"].notna()].groupby(["data", "k_shot", "model"])["image_auroc"], 54, page)
+    assert_printed(table[table["k_shot"].notna()].groupby(["data", "k_shot", "model"])["image_auroc"], 60, page)
 
 
 def test_readme_prints_the_means_of_the_ablation() -> None:
