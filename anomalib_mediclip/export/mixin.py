@@ -40,7 +40,13 @@ LARGE = 100_000_000  # parameters
 
 
 class ExportMethods(ExportMixin):
-    """anomalib's export mixin with antialiased resizing, a model card, and files that load without pickle."""
+    """anomalib's export mixin with antialiased resizing, a model card, and files that load without pickle.
+
+    Attributes:
+        TRAINING_PART (str | None): Name of the part of the model that only training needs, if it has one.
+    """
+
+    TRAINING_PART: str | None = None
 
     @property
     def title(self) -> str:
@@ -186,7 +192,15 @@ class ExportMethods(ExportMixin):
         Yields:
             None: Nothing.
         """
-        yield
+        if self.TRAINING_PART is None:
+            yield
+            return
+        part = getattr(self.model, self.TRAINING_PART)
+        setattr(self.model, self.TRAINING_PART, nn.Identity())
+        try:
+            yield
+        finally:
+            setattr(self.model, self.TRAINING_PART, part)
 
     @contextlib.contextmanager
     def exporting(self, form: str) -> Iterator[None]:

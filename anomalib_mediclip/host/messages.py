@@ -30,7 +30,7 @@ def end_with_sentence(main: Callable[[], Any]) -> Any:
 
 
 def construct(class_type: type, *arguments: Any, **options: Any) -> Any:
-    """Make a model or a data set of a command, and end the command with the sentence of an error that it raises.
+    """Make a model of a command, and end the command with the sentence of an error that it raises.
 
     jsonargparse would try other types, and wrap the error in one of its own, of two hundred lines.
     """

@@ -6,8 +6,7 @@
 Paper: https://openaccess.thecvf.com/content/CVPR2022W/NTIRE/html/Wyatt_AnoDDPM_CVPRW_2022_paper.html
 """
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,7 +17,6 @@ from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
-from torch import nn
 
 from anomalib_mediclip.evaluation.calibration import CalibrationPostProcessor
 from anomalib_mediclip.models.anoddpm.simplex import Scales, draw_permutations
@@ -99,6 +97,7 @@ class AnoDDPM(SupportMethods, FewShotModule, AnomalibModule):
 
     MAX_STEPS = 37_500
     SCORES = "probability"
+    TRAINING_PART = "network"  # its average predicts
     TRAINING_OPTIONS = FewShotModule.TRAINING_OPTIONS | {"train_timesteps", "views", "ema_decay", "learning_rate"}
 
     model: AnoDDPMModel
@@ -157,8 +156,7 @@ class AnoDDPM(SupportMethods, FewShotModule, AnomalibModule):
         times = torch.randint(self.hparams["train_timesteps"], (number,), generator=generator)
         permutations = draw_permutations(number, generator)
         loss = self.model.denoising_loss(images, times.to(self.device), permutations.to(self.device))
-        cure = f"Lower --model.learning_rate ({self.hparams['learning_rate']}), or use --trainer.precision 32."
-        return self.checked_loss(loss, number, cure)
+        return self.checked_loss(loss, number)
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """Average the weights after each step of the optimizer."""
@@ -179,15 +177,6 @@ class AnoDDPM(SupportMethods, FewShotModule, AnomalibModule):
             return batch.update(**self.model(batch.image, progress.update)._asdict())
 
     test_step = predict_step = validation_step  # type: ignore[assignment]  # each is declared differently
-
-    @contextlib.contextmanager
-    def inference_parts(self) -> Iterator[None]:
-        """Leave out the network of the training: its average predicts."""
-        network, self.model.network = self.model.network, nn.Identity()
-        try:
-            yield
-        finally:
-            self.model.network = network
 
     def exporting(self, form: str) -> Any:
         """Refuse graphs that would hold the U-Net many times."""

@@ -187,7 +187,7 @@ class FewShotModule(CheckpointMethods, ExportMethods, AnomalibModule):
         batch_of_step = batch_idx % self.trainer.accumulate_grad_batches
         return generator_of(self.used_seed, self.global_step, batch_of_step, self.global_rank)
 
-    def checked_loss(self, loss: torch.Tensor, batch_size: int, cure: str, name: str = "loss") -> torch.Tensor:
+    def checked_loss(self, loss: torch.Tensor, batch_size: int, cure: str = "", name: str = "loss") -> torch.Tensor:
         """Log a loss of a training step, and stop the run if it is not finite.
 
         The value is read when the next step, the epoch or a checkpoint needs it. Reading it at once would make a GPU
@@ -196,7 +196,8 @@ class FewShotModule(CheckpointMethods, ExportMethods, AnomalibModule):
         Args:
             loss (torch.Tensor): Scalar.
             batch_size (int): Number of images in the batch.
-            cure (str): What the user can do about a loss that is not finite, in whole sentences.
+            cure (str, optional): What the user can do about a loss that is not finite, in whole sentences. Defaults to
+                ``""``: lower the learning rate, or use another precision.
             name (str, optional): Name of the loss, for models that have several. Defaults to ``"loss"``.
 
         Returns:
@@ -206,6 +207,8 @@ class FewShotModule(CheckpointMethods, ExportMethods, AnomalibModule):
             FloatingPointError: If this loss was not finite in the step before.
         """
         self._check_loss(name)
+        if not cure:
+            cure = f"Lower --model.learning_rate ({self.hparams['learning_rate']}), or use --trainer.precision 32."
         self._unchecked_losses[name] = loss.detach(), f"step {self.global_step} (epoch {self.current_epoch})", cure
         self.log(f"train_{name}", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=batch_size)
         return loss

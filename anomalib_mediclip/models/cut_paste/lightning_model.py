@@ -174,8 +174,7 @@ class CutPaste(FittedModule, AnomalibModule):
         del args, kwargs
         images, labels = self.pasted(in_range(batch.image), self.generator_of_batch(batch_idx))
         logits = self.model(images.to(self.device, non_blocking=True))
-        cure = f"Lower --model.learning_rate ({self.hparams['learning_rate']}), or use --trainer.precision 32."
-        return self.checked_loss(functional.cross_entropy(logits, labels.to(self.device)), len(images), cure)
+        return self.checked_loss(functional.cross_entropy(logits, labels.to(self.device)), len(images))
 
     def pasted(self, images: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Make the images of a step, and their labels.

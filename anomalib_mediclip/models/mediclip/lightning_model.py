@@ -20,7 +20,6 @@ from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
-from torch import nn
 
 from anomalib_mediclip.data.dataset import image_paths
 from anomalib_mediclip.data.synthetic_validation import SyntheticValidationDataset
@@ -111,6 +110,7 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         >>> Engine(max_epochs=10).train(model, datamodule=datamodule)  # doctest: +SKIP
     """
 
+    TRAINING_PART = "prompts"
     MAX_EPOCHS = 200  # official code; the paper does not say
     FROZEN = ("vision_encoder", "prompts.text_encoder")
     TRAINING_OPTIONS = FrozenEncoderModule.TRAINING_OPTIONS | {
@@ -251,8 +251,7 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         assert self._painted is not None, "a training starts with on_train_start"
         patch_features, masks = self._painted(batch, in_range(batch.image), self.current_epoch)
         loss = self.loss(self.model.head(patch_features, masks.shape[-2:]), masks)
-        cure = f"Lower --model.learning_rate ({self.hparams['learning_rate']}), or use --trainer.precision 32."
-        return self.checked_loss(loss, len(masks), cure)
+        return self.checked_loss(loss, len(masks))
 
     def forget_features(self) -> None:
         """Forget the painted views as well, when the weights that remain have their moments."""
@@ -303,12 +302,9 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
     @contextlib.contextmanager
     def inference_parts(self) -> Iterator[None]:
         """Leave out prompts and text encoder for the time of a ``with`` block: inference needs f_n and f_a only."""
-        self.model.eval()
-        prompts, self.model.prompts = self.model.prompts, nn.Identity()
-        try:
+        self.model.eval()  # which computes these
+        with super().inference_parts():
             yield
-        finally:
-            self.model.prompts = prompts
 
     def painter(self) -> MedicalAnomalyGenerator:
         """Return a copy of the generator that the model is trained with."""

@@ -163,8 +163,7 @@ class PatchSVDD(FittedModule, AnomalibModule):
             close_first, close_second, first, second = embedded.chunk(4)
             directions = torch.as_tensor(neighbours.directions).to(self.device)
             losses.append(self.loss(classifier(first, second), directions, close_first, close_second))
-        cure = f"Lower --model.learning_rate ({self.hparams['learning_rate']}), or use --trainer.precision 32."
-        return self.checked_loss(losses[0] + losses[1], batch.batch_size, cure)
+        return self.checked_loss(losses[0] + losses[1], batch.batch_size)
 
     def _draw(self, images: torch.Tensor, side: int, generator: torch.Generator) -> tuple[Pairs, Pairs]:
         """Draw close pairs and neighbours of one patch size."""

@@ -202,8 +202,7 @@ class RegAD(FittedModule, AnomalibModule):
         loss = self.loss(self.model.register(queries.to(self.device), supports.to(self.device)))
         lowest = loss.detach()
         self._lowest_loss = lowest if self._lowest_loss is None else torch.minimum(lowest, self._lowest_loss)
-        cure = f"Lower --model.learning_rate ({self.hparams['learning_rate']}), or use --trainer.precision 32."
-        return self.checked_loss(loss, len(queries), cure)
+        return self.checked_loss(loss, len(queries))
 
     def _episode(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw the queries ``(B, 3, H, W)`` of a step and their supports ``(B, K, 3, H, W)``."""

@@ -6,9 +6,7 @@
 Paper: https://arxiv.org/abs/2111.13495
 """
 
-import contextlib
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -19,7 +17,6 @@ from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import nn
 
 from anomalib_mediclip.evaluation.calibration import LogitCalibrationPostProcessor
 from anomalib_mediclip.models.components.fitted_module import FittedModule
@@ -94,6 +91,7 @@ class SQUID(FittedModule, AnomalibModule):
 
     MAX_STEPS = 25_500
     SCORES = "logit"
+    TRAINING_PART = "teacher"
     TRAINING_OPTIONS = FittedModule.TRAINING_OPTIONS | {"shortcut", "views", "learning_rate"}
 
     model: SQUIDModel
@@ -161,9 +159,8 @@ class SQUID(FittedModule, AnomalibModule):
 
     def _descend(self, optimizer: Any, loss: torch.Tensor, number: int, name: str) -> None:
         """Make a step along the gradient of a loss."""
-        cure = f"Lower --model.learning_rate ({self.hparams['learning_rate']}), or use --trainer.precision 32."
         optimizer.zero_grad()
-        self.manual_backward(self.checked_loss(loss, number, cure, name))
+        self.manual_backward(self.checked_loss(loss, number, name=name))
         optimizer.step()
 
     def make_optimizer(self) -> Any:
@@ -187,17 +184,6 @@ class SQUID(FittedModule, AnomalibModule):
             trainer.fit_loop.setup_data()
             limits.append(trainer.max_epochs * int(trainer.num_training_batches))
         return max(1, min(limits, default=batches_of(self.MAX_STEPS)))
-
-    # -- export --------------------------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def inference_parts(self) -> Iterator[None]:
-        """Leave out the teacher for the time of a ``with`` block."""
-        teacher, self.model.teacher = self.model.teacher, nn.Identity()
-        try:
-            yield
-        finally:
-            self.model.teacher = teacher
 
 
 def batches_of(steps: int) -> int:
