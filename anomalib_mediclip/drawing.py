@@ -8,6 +8,7 @@ only, cannot let the opacity of a map follow its values, and its palette is jet.
 ``draw_segmentation_masks`` fills masks, and its ``make_grid`` leaves out the margins of a single picture.
 """
 
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -16,7 +17,7 @@ import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.ft2font import FT2Font
-from PIL import ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 Picture = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -27,6 +28,11 @@ INK: Colour = (235, 235, 235)
 GREEN: Colour = (64, 255, 96)  # of the ground truth
 RED: Colour = (255, 64, 64)  # of a prediction
 YELLOW: Colour = (255, 210, 0)  # of a synthetic anomaly
+
+GAP = 4  # pixels between the pictures of a grid
+COLUMN_NAME_HEIGHT = 24
+ROW_NAME_WIDTH = 180
+GRID_FONT_SIZE = 13
 
 
 def outline(
@@ -114,3 +120,30 @@ def _drawable(text: str, size: int) -> tuple[str, ImageFont.FreeTypeFont | Image
 def _characters(font: str) -> frozenset[int]:
     """Return the code points that a font draws."""
     return frozenset(FT2Font(font).get_charmap())
+
+
+def arrange_columns(columns: Mapping[str, Sequence[Picture]], row_names: Sequence[str] = ()) -> Image.Image:
+    """Place pictures on a grid, under the names of their columns and beside those of their rows.
+
+    Args:
+        columns (Mapping[str, Sequence[Picture]]): Pictures ``(H, W, 3)`` of one size by column, as many in each.
+        row_names (Sequence[str], optional): Name of every row. Defaults to ``()``: none.
+
+    Returns:
+        Image.Image: RGB picture.
+    """
+    height, width = next(iter(columns.values()))[0].shape[:2]
+    margin = ROW_NAME_WIDTH if row_names else 0
+    rows = len(next(iter(columns.values())))
+    size = (margin + len(columns) * (width + GAP) + GAP, COLUMN_NAME_HEIGHT + rows * (height + GAP))
+    grid = Image.new("RGB", size, BACKGROUND)
+    draw = ImageDraw.Draw(grid)
+    for column, (name, pictures) in enumerate(columns.items()):
+        left = margin + GAP + column * (width + GAP)
+        write_caption(draw, (left + width / 2, COLUMN_NAME_HEIGHT / 2), name, GRID_FONT_SIZE, width, anchor="mm")
+        for row, picture in enumerate(pictures):
+            grid.paste(Image.fromarray(picture), (left, COLUMN_NAME_HEIGHT + row * (height + GAP)))
+    for row, name in enumerate(row_names):
+        middle = COLUMN_NAME_HEIGHT + row * (height + GAP) + height / 2
+        write_caption(draw, (GAP, middle), name, GRID_FONT_SIZE, margin - 2 * GAP, anchor="lm")
+    return grid

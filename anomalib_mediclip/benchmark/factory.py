@@ -3,6 +3,7 @@
 
 """Models and data modules from ``class_path`` and ``init_args``, checked by jsonargparse as on the command line."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 from importlib import import_module
 from typing import Any, cast
@@ -81,6 +82,23 @@ def make_datamodule(specification: dict[str, Any], arguments: dict[str, Any]) ->
     """
     wanted = _find_class(FewShotDataModule, specification["class_path"])
     return cast("FewShotDataModule", _build(wanted, specification, arguments))
+
+
+def support_sizes(specification: dict[str, Any], wanted: Sequence[int | str]) -> dict[int, bool]:
+    """Turn sizes of the support set into numbers.
+
+    Args:
+        specification (dict[str, Any]): ``class_path`` and ``init_args`` of a data module.
+        wanted (Sequence[int | str]): Numbers, or ``all`` for every normal training image.
+
+    Returns:
+        dict[int, bool]: For every number of images whether they are all of them.
+    """
+    sizes = {size: False for size in wanted if isinstance(size, int)}
+    if len(sizes) < len(wanted):
+        pool, _ = make_datamodule(specification, {}).read_samples()
+        sizes[len(pool)] = True
+    return sizes
 
 
 def _build(wanted: type, specification: dict[str, Any], arguments: dict[str, Any]) -> object:

@@ -6,6 +6,7 @@
 import statistics
 import sys
 import time
+from collections.abc import Mapping
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from anomalib.callbacks import ModelCheckpoint
 from anomalib.engine import Engine
 from anomalib.models.components import AnomalibModule
-from lightning import seed_everything
+from lightning import Callback, seed_everything
 
 from anomalib_mediclip.benchmark.factory import build_model
 from anomalib_mediclip.benchmark.raw_predictions import RawPredictions
@@ -45,43 +46,63 @@ def peak_memory(device: torch.device) -> float:
 
 
 def measure(
-    model: dict[str, Any], datamodule: FewShotDataModule, seed: int, device: torch.device
-) -> tuple[dict[str, Any], RawPredictions]:
+    model: dict[str, Any],
+    datamodule: FewShotDataModule,
+    seed: int,
+    device: torch.device,
+    tests: Mapping[str, FewShotDataModule],
+) -> dict[str, tuple[dict[str, Any], RawPredictions]]:
     """Train a model on a support set for its own number of epochs or steps, and test its last weights.
 
     Args:
         model (dict[str, Any]): ``class_path``, ``init_args`` and ``trainer``, arguments of the trainer.
-        datamodule (FewShotDataModule): Data module, set up.
+        datamodule (FewShotDataModule): Data module to train on, set up.
         seed (int): Seed of the model and of the global generators.
         device (torch.device): Where to run.
+        tests (Mapping[str, FewShotDataModule]): Data modules to test on by name, set up.
 
     Returns:
-        tuple[dict[str, Any], RawPredictions]: Columns of the benchmark's row, and the raw predictions.
+        dict[str, tuple[dict[str, Any], RawPredictions]]: For every test set the columns of the benchmark's row, and the
+        raw predictions.
     """
     seed_everything(seed, workers=True, verbose=False)
     built = build_model(model, seed)
-    predictions = RawPredictions()
+    measured = {}
     with TemporaryDirectory() as folder:
-        engine = _engine(folder, predictions, device, model.get("trainer", {}))
+        engine = _engine(folder, [], device, model.get("trainer", {}))
         start = time.perf_counter()
         engine.fit(built, datamodule=datamodule)
-        trained = time.perf_counter()
-        engine.test(built, datamodule=datamodule, verbose=False)
-        tested = time.perf_counter()
-    learnt = {id(p): p.numel() for optimizer in engine.trainer.optimizers for p in _parameters(optimizer)}
-    costs = {
-        "steps": engine.trainer.global_step,
-        "fit_seconds": trained - start,
-        "test_seconds": tested - trained,
-        "images_per_second": len(datamodule.test_data) / (tested - trained),
-        "peak_memory_mb": peak_memory(device),
-        "latency_ms": 1000 * latency(built, datamodule, device),
-        "trainable_parameters": sum(learnt.values()),
-    }
-    return {**costs, **predictions.metrics()}, predictions
+        learnt = {id(p): p.numel() for optimizer in engine.trainer.optimizers for p in _parameters(optimizer)}
+        costs = {
+            "steps": engine.trainer.global_step,
+            "fit_seconds": time.perf_counter() - start,
+            "trainable_parameters": sum(learnt.values()),
+        }
+        for name, tested in tests.items():
+            predictions = RawPredictions()
+            seconds = _test(built, tested, _engine(folder, [predictions], device, model.get("trainer", {})))
+            measured[name] = (
+                {
+                    **costs,
+                    "test_seconds": seconds,
+                    "images_per_second": len(tested.test_data) / seconds,
+                    "peak_memory_mb": peak_memory(device),
+                    "latency_ms": 1000 * latency(built, tested, device),
+                    **predictions.metrics(),
+                },
+                predictions,
+            )
+    return measured
 
 
-def _engine(folder: str, predictions: RawPredictions, device: torch.device, trainer: dict[str, Any]) -> Engine:
+def _test(model: AnomalibModule, datamodule: FewShotDataModule, engine: Engine) -> float:
+    """Test a model, and return the seconds that it takes."""
+    start = time.perf_counter()
+    engine.test(model, datamodule=datamodule, verbose=False)
+    return time.perf_counter() - start
+
+
+def _engine(folder: str, callbacks: list[Callback], device: torch.device, trainer: dict[str, Any]) -> Engine:
     """Return a quiet engine that neither validates nor writes anything but into the folder."""
     quiet = {
         "logger": False,
@@ -94,7 +115,7 @@ def _engine(folder: str, predictions: RawPredictions, device: torch.device, trai
         default_root_dir=folder,
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=[device.index or 0] if device.type == "cuda" else 1,
-        callbacks=[predictions, ModelCheckpoint(save_top_k=0)],
+        callbacks=[*callbacks, ModelCheckpoint(save_top_k=0)],
         **{**quiet, **trainer},
     )
 

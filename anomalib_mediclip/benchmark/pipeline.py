@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from jsonargparse import ArgumentParser, Namespace
 from tqdm import tqdm
 
 from anomalib_mediclip.benchmark.checks import find_problems
-from anomalib_mediclip.benchmark.configuration import BenchmarkConfiguration, read_configuration
+from anomalib_mediclip.benchmark.configuration import SECTION, BenchmarkConfiguration, add_arguments, make_configuration
+from anomalib_mediclip.benchmark.factory import support_sizes
 from anomalib_mediclip.benchmark.fingerprint import hash_data
 from anomalib_mediclip.benchmark.job import LOG, FewShotJob
 from anomalib_mediclip.benchmark.report import write_report
@@ -38,6 +40,7 @@ class FewShotJobGenerator(JobGenerator):
     def __init__(self, configuration: BenchmarkConfiguration, with_progress: bool = False) -> None:
         self.configuration = configuration
         self.with_progress = with_progress
+        self._hashes: dict[str, str] = {}
 
     @property
     def job_class(self) -> type[FewShotJob]:
@@ -55,27 +58,56 @@ class FewShotJobGenerator(JobGenerator):
     def all_jobs(self) -> list[FewShotJob]:
         """Return all jobs in the order of the configuration."""
         plan = self.configuration
-        hashes = {name: hash_data(data, plan.output) for name, data in plan.data.items()}
-        wanted: list[tuple[str, str, int | None, int | None]] = []
-        for data in plan.data:
-            wanted += [(data, model, k, seed) for k in plan.k_shot for model in plan.models for seed in plan.seeds]
-            wanted.append((data, TRIVIAL, None, None))
+        tested = list(dict.fromkeys(name for data in plan.trained_on for name in plan.tested_on(data)))
+        jobs: list[FewShotJob] = []
+        for data in plan.trained_on:
+            jobs += self._trainings(data)
+            jobs += [self._trivial(data)] if data in tested else []
+        jobs += [self._trivial(data) for data in tested if data not in plan.trained_on]
+        return [replace(job, position=position) for position, job in enumerate(jobs)]
+
+    def _trainings(self, data: str) -> list[FewShotJob]:
+        """Return the jobs that train on a data set: k by k and seed by seed every model."""
+        plan = self.configuration
+        sizes = support_sizes(plan.data[data], plan.k_shot)
         return [
-            FewShotJob(
-                model_name=model,
-                model=plan.models.get(model),
-                data_name=data,
-                data=plan.data[data],
+            replace(
+                self._trivial(data, plan.tested_on(data)),
+                model_name=name,
+                model=model,
                 k_shot=k_shot,
+                takes_all=takes_all,
                 seed=seed,
-                device=plan.device,
-                folder=plan.output,
-                position=position,
-                with_examples=k_shot == max(plan.k_shot) and seed == plan.seeds[0],
-                data_hash=hashes[data],
+                with_examples=k_shot == max(sizes) and seed == plan.seeds[0],
             )
-            for position, (data, model, k_shot, seed) in enumerate(wanted)
+            for k_shot, takes_all in sizes.items()
+            for name, model in plan.models.items()
+            for seed in plan.seeds
         ]
+
+    def _trivial(self, data: str, tests: Sequence[str] = ()) -> FewShotJob:
+        """Return the job of the trivial baseline on a data set."""
+        plan = self.configuration
+        tests = tests or [data]
+        return FewShotJob(
+            model_name=TRIVIAL,
+            model=None,
+            trained_on=data,
+            data=plan.data[data],
+            k_shot=None,
+            seed=None,
+            device=plan.device,
+            folder=plan.folder,
+            position=0,
+            tests={name: plan.data[name] for name in tests},
+            data_hash=" ".join(self._hash_of(name) for name in dict.fromkeys((data, *tests))),
+        )
+
+    def _hash_of(self, data: str) -> str:
+        """Return the hash of the files of a data set, which are read once."""
+        if data not in self._hashes:
+            self._hashes[data] = hash_data(self.configuration.data[data], self.configuration.folder)
+        return self._hashes[data]
 
 
 class FewShotBenchmark(RunnerPipeline):
@@ -84,13 +116,8 @@ class FewShotBenchmark(RunnerPipeline):
     @staticmethod
     def get_parser(parser: ArgumentParser | None = None) -> ArgumentParser:
         """Return the parser of the subcommand."""
-        parser = Pipeline.get_parser(parser)
-        parser.add_argument(
-            "--data_root", type=Path, default=Path("datasets"), help="Folder that holds the data sets of the file."
-        )
-        parser.add_argument(
-            "--output", type=Path | None, default=None, help="Folder of the results, in place of the file's own."
-        )
+        parser = parser or ArgumentParser()
+        add_arguments(parser)
         return parser
 
     def run(self, args: Namespace | None = None) -> None:
@@ -102,16 +129,17 @@ class FewShotBenchmark(RunnerPipeline):
         _refuse_unguarded_script()
         args = args or self.get_parser().parse_args()
         try:
-            configuration = read_configuration(Path(args.config), args.data_root, args.output)
+            configuration = make_configuration(args)
         except (OSError, ValueError) as error:
             raise SystemExit(str(error)) from error
         problems = find_problems(configuration)
         if problems:
             listed = "\n".join(f"- {problem}" for problem in problems)
-            msg = f"{args.config}: nothing was run, because some jobs would fail:\n{listed}"
+            file = args.config[0] if args.config else SECTION
+            msg = f"{file}: nothing was run, because some jobs would fail:\n{listed}"
             raise SystemExit(msg)
         try:
-            with _only_process(configuration.output):
+            with _only_process(configuration.folder):
                 self._run_jobs(configuration)
         except OSError as error:  # such as a full disk
             msg = f"{error} Finished jobs are kept: remove the cause and run again."
@@ -122,12 +150,12 @@ class FewShotBenchmark(RunnerPipeline):
         logging.getLogger("anomalib.pipelines").setLevel(logging.WARNING)  # it would say twice that it runs
         jobs = FewShotJobGenerator(configuration).all_jobs()
         finished = sum(job.is_finished for job in jobs)
-        log = configuration.output / LOG
-        print(f"{len(jobs)} jobs, {finished} of them finished before; results and {log.name} in {configuration.output}")
+        log = configuration.folder / LOG
+        print(f"{len(jobs)} jobs, {finished} of them finished before; results and {log.name} in {configuration.folder}")
         for runner in self.make_runners({"configuration": configuration}):
             runner.run({})
-        (configuration.output / NOTE).write_text(configuration.note, encoding="utf-8")
-        print(f"report: {write_report(configuration.output, published=configuration.published)}")
+        (configuration.folder / NOTE).write_text(configuration.note, encoding="utf-8")
+        print(f"report: {write_report(configuration.folder, published=configuration.published)}")
         failed = [job for job in jobs if not job.is_finished]
         if failed:
             print(

@@ -18,14 +18,28 @@ def warn_of_duplicates(support: Sequence[Path], test: Sequence[Path]) -> None:
         support (Sequence[Path]): Images of the support set.
         test (Sequence[Path]): Images of the test set.
     """
+    pairs = shared_images(support, test)
+    if pairs:
+        listed = "; ".join(f"{trained} = {tested}" for trained, tested in pairs)
+        logger.warning("images of the support set are test images too (%s): the test score is optimistic", listed)
+
+
+def shared_images(support: Sequence[Path], test: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Find files that are in both sets under whatever name.
+
+    Args:
+        support (Sequence[Path]): Images of the support set.
+        test (Sequence[Path]): Images of the test set.
+
+    Returns:
+        list[tuple[Path, Path]]: Image of the support set and the test image of the same content, in the order of the
+        test set.
+    """
     by_content = {content_hash(path): path for path in support}
     sizes = {path.stat().st_size for path in support}
     # only files of the same size can be equal, so that a large test set need not be read
     candidates = [path for path in test if path.stat().st_size in sizes]
-    pairs = [(by_content[digest], path) for path in candidates if (digest := content_hash(path)) in by_content]
-    if pairs:
-        listed = "; ".join(f"{trained} = {tested}" for trained, tested in pairs)
-        logger.warning("images of the support set are test images too (%s): the test score is optimistic", listed)
+    return [(by_content[digest], path) for path in candidates if (digest := content_hash(path)) in by_content]
 
 
 def content_hash(path: str | Path) -> bytes:

@@ -3,6 +3,7 @@
 
 """Contact sheet: a picture to judge by eye whether synthetic anomalies suit the images at hand."""
 
+from collections.abc import Mapping
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 from torchvision.transforms.v2.functional import resize
 
-from anomalib_mediclip.drawing import BACKGROUND, YELLOW, Picture, outline, write_caption
+from anomalib_mediclip.drawing import BACKGROUND, YELLOW, Picture, arrange_columns, outline, write_caption
 from anomalib_mediclip.io import find_images, read_image
 from anomalib_mediclip.synthesis.generator import MedicalAnomalyGenerator
 
@@ -44,14 +45,7 @@ def write_contact_sheet(
     Raises:
         ValueError: If ``number`` is below 1 or the folder holds no images.
     """
-    if number < 1:
-        msg = f"number={number}: ask for at least one sample"
-        raise ValueError(msg)
-    paths = [path for path in find_images(folder) if "_mask" not in path.stem][:number]
-    if not paths:
-        msg = f"{folder} holds no images: pass a folder of normal images"
-        raise ValueError(msg)
-    images = [resize(read_image(path), [image_size, image_size], antialias=True).clamp(0, 1) for path in paths]
+    paths, images = _read_images(folder, number, image_size)
     generator.set_support_set(images)
     samples = [
         draw_sample(generator, image, path.name, epoch=index // len(paths))
@@ -60,6 +54,53 @@ def write_contact_sheet(
     output.parent.mkdir(parents=True, exist_ok=True)
     _arrange(samples).save(output, format="PNG")
     return output
+
+
+def write_task_sheet(
+    folder: Path,
+    output: Path,
+    generators: Mapping[str, MedicalAnomalyGenerator],
+    number: int = 4,
+    image_size: int = 224,
+) -> Path:
+    """Draw a row for every image, with an anomaly of every task and its outline, as the paper's Figure 2.
+
+    Args:
+        folder (Path): Folder of normal images, see :func:`write_contact_sheet`.
+        output (Path): PNG file to write.
+        generators (Mapping[str, MedicalAnomalyGenerator]): A generator for every task, by the name of the task; the
+            images become their support set.
+        number (int): Largest number of images.
+        image_size (int): Height and width to which the images are resized, in pixels.
+
+    Returns:
+        Path: The file written.
+
+    Raises:
+        ValueError: If ``number`` is below 1 or the folder holds no images.
+    """
+    paths, images = _read_images(folder, number, image_size)
+    columns = {"image": [_to_picture(image) for image in images]}
+    for task, generator in generators.items():
+        generator.set_support_set(images)
+        painted = [generator(image, names=[path.name]) for path, image in zip(paths, images, strict=True)]
+        columns[task] = [outline(_to_picture(abnormal), mask[0].numpy(), YELLOW) for abnormal, mask in painted]
+    output.parent.mkdir(parents=True, exist_ok=True)
+    arrange_columns(columns).save(output, format="PNG")
+    return output
+
+
+def _read_images(folder: Path, number: int, image_size: int) -> tuple[list[Path], list[torch.Tensor]]:
+    """Read the first images of a folder, without masks."""
+    if number < 1:
+        msg = f"number={number}: ask for at least one sample"
+        raise ValueError(msg)
+    paths = [path for path in find_images(folder) if "_mask" not in path.stem][:number]
+    if not paths:
+        msg = f"{folder} holds no images: pass a folder of normal images"
+        raise ValueError(msg)
+    images = [resize(read_image(path), [image_size, image_size], antialias=True).clamp(0, 1) for path in paths]
+    return paths, images
 
 
 def draw_sample(generator: MedicalAnomalyGenerator, image: torch.Tensor, name: str, epoch: int) -> Image.Image:

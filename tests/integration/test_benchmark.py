@@ -18,7 +18,7 @@ from filelock import FileLock
 from sklearn.metrics import roc_auc_score
 
 METRICS = ["image_auroc", "pixel_auroc", "aupro", "image_aupr", "trainable_parameters", "support_set_hash"]
-KEYS = ["data", "k_shot", "seed", "model"]
+KEYS = ["trained_on", "tested_on", "k_shot", "seed", "model"]
 SIZE = {"class_path": "torchvision.transforms.v2.Resize", "init_args": {"size": [64, 64]}}
 PATCHCORE = {
     "class_path": "Patchcore",

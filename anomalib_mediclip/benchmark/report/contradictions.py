@@ -17,10 +17,10 @@ def find_contradictions(results: Results) -> list[str]:
         results (Results): Results of the benchmark.
 
     Returns:
-        list[str]: A sentence for every support set that differs between models, and for every job whose scores are
-        missing or do not give the AUROC of ``results.csv``.
+        list[str]: A sentence for every support set that differs between models, for every support set of which images
+        were tested, and for every job whose scores are missing or do not give the AUROC of ``results.csv``.
     """
-    return [*_different_support_sets(results), *_different_scores(results)]
+    return [*_different_support_sets(results), *_tested_support_images(results), *_different_scores(results)]
 
 
 def _different_support_sets(results: Results) -> list[str]:
@@ -32,6 +32,19 @@ def _different_support_sets(results: Results) -> list[str]:
         + "); their figures cannot be compared."
         for (data, k_shot, seed), jobs in trained.groupby(["data", "k_shot", "seed"], sort=False)
         if jobs["support_set_hash"].nunique() > 1
+    ]
+
+
+def _tested_support_images(results: Results) -> list[str]:
+    """Say where images of the support set are test images too."""
+    rows = results.rows.assign(shared=results.rows["shared_images"].fillna(0).astype(int))
+    counts = rows.groupby(["data", "k_shot", "seed"], sort=False)["shared"].max()
+    shared = counts[counts > 0].reset_index()
+    return [
+        f"{data}, k = {k_shot}: test images that are in the support set as well ("
+        + ", ".join(f"seed {row.seed}: {row.shared}" for row in iterate(of_size))
+        + "); the figures are optimistic."
+        for (data, k_shot), of_size in shared.groupby(["data", "k_shot"], sort=False)
     ]
 
 

@@ -86,8 +86,10 @@ def draw_over_k(results: Results, summary: pd.DataFrame) -> dict[str, str]:
         summary (pd.DataFrame): Summary of Image-AUROC, from :func:`~.tables.summarise`.
 
     Returns:
-        dict[str, str]: SVG by data set; all on the same vertical scale.
+        dict[str, str]: SVG by data set; all on the same vertical scale. None where there is only one size.
     """
+    if len(results.k_shots) < 2:
+        return {}
     values = summary[summary["mean"].notna()]
     spread = values["std"].fillna(0)
     limits = (float((values["mean"] - spread).min()) - 2, min(float((values["mean"] + spread).max()) + 2, 101))
@@ -107,7 +109,7 @@ def draw_over_k(results: Results, summary: pd.DataFrame) -> dict[str, str]:
 
 
 def draw_roc(results: Results) -> dict[str, str]:
-    """Draw ROC curves at the largest size of the support set, averaged over seeds at every false positive rate.
+    """Draw ROC curves at the largest size of each support set, averaged over seeds at every false positive rate.
 
     Args:
         results (Results): Results of the benchmark.
@@ -177,7 +179,7 @@ def _draw_models_over_k(axes: Axes, of_data: pd.DataFrame, results: Results) -> 
 def _draw_roc_curves(axes: Axes, data: str, table: pd.DataFrame, results: Results) -> None:
     """Draw a curve for every model, and that of the trivial baseline."""
     curves = {
-        model: (list(results.columns(data, model, results.k_shots[-1]).values()), look.colour, look.line)
+        model: (list(results.columns(data, model, results.largest_k_shot(data)).values()), look.colour, look.line)
         for model, look in assign_looks(results.models).items()
     }
     curves[TRIVIAL] = ([TRIVIAL] if TRIVIAL in table else [], GREY, ":")

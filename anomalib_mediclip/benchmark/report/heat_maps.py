@@ -12,7 +12,7 @@ import matplotlib as mpl
 import numpy as np
 from PIL import Image
 
-from anomalib_mediclip.drawing import GREEN, PALETTE, heat_map, outline
+from anomalib_mediclip.drawing import GREEN, PALETTE, arrange_columns, heat_map, outline
 
 WIDTH = 176  # pixels of a picture, less where many models share a row
 ROW_WIDTH = 1060  # pixels of all pictures of a row
@@ -30,6 +30,7 @@ class Grid:
         columns (list[str]): Titles of the columns.
         rows (list[tuple[str, str, list[str]]]): For every image: name, ``anomalous`` or ``normal``, and its pictures as
             data URIs, one for every column.
+        picture (Image.Image): The whole grid as one picture.
         k_shot (int): Size of the support set of the maps.
         seed (int): Seed of the maps.
     """
@@ -39,6 +40,7 @@ class Grid:
     rows: list[tuple[str, str, list[str]]]
     k_shot: int
     seed: int
+    picture: Image.Image
 
 
 def draw_grid(name: str, examples: dict[str, np.ndarray], models: list[str]) -> Grid:
@@ -84,7 +86,8 @@ def draw_grid(name: str, examples: dict[str, np.ndarray], models: list[str]) -> 
         (str(image), "anomalous" if label else "normal", [_data_uri(column[index]) for column in columns.values()])
         for index, (image, label) in enumerate(zip(examples["names"], examples["labels"], strict=True))
     ]
-    return Grid(name, list(columns), rows, int(examples["k_shot"]), int(examples["seed"]))
+    picture = arrange_columns(columns, [f"{label}: {image}" for image, label, _ in rows])
+    return Grid(name, list(columns), rows, int(examples["k_shot"]), int(examples["seed"]), picture)
 
 
 def colour_scale(steps: int = 9) -> str:

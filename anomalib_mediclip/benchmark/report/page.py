@@ -17,6 +17,7 @@ from anomalib_mediclip.benchmark.report import figures, tables
 from anomalib_mediclip.benchmark.report.contradictions import find_contradictions
 from anomalib_mediclip.benchmark.report.heat_maps import HIGHEST, colour_scale, draw_grid
 from anomalib_mediclip.benchmark.report.significance import CONFIDENCE, REPLICATES, against_the_best, compare_models
+from anomalib_mediclip.benchmark.report.transfer import build_matrices
 from anomalib_mediclip.benchmark.results import METRICS, TRIVIAL, Results, iterate, read_published, read_results
 
 SHORT_HASH = 8  # characters
@@ -27,8 +28,8 @@ def write_report(
 ) -> Path:
     """Write the report of a benchmark.
 
-    Writes ``report.html`` (one file that loads nothing), ``report.md``, ``significance.csv`` and
-    ``tables/<metric>.csv``; all figures in percent.
+    Writes ``report.html`` (one file that loads nothing), ``report.md``, ``significance.csv``, ``tables/<metric>.csv``,
+    all figures in percent, and ``heat_maps/<data>.png``, models x images as the paper's Figure 3.
 
     Args:
         folder (Path): Folder of the benchmark, with ``results.csv``, ``scores/`` and perhaps ``examples/``.
@@ -54,13 +55,18 @@ def write_report(
     for table in shown:
         summaries[table.metric].to_csv(output / "tables" / f"{table.metric}.csv", index=False)
     comparisons.round(6).to_csv(output / "significance.csv", index=False)
+    grids = [draw_grid(name, arrays, results.models) for name, arrays in examples.items()]
+    for grid in grids:
+        (output / "heat_maps").mkdir(exist_ok=True)
+        grid.picture.save(output / "heat_maps" / f"{grid.name}.png")
     content = {
         "tables": shown,
+        "matrices": build_matrices(results, summaries["image_auroc"]),
         "comparisons": _group(against_the_best(comparisons, summaries["image_auroc"]), "data"),
         "costs": _group(tables.build_costs(results), "model"),
         "over_k": _as_markup(figures.draw_over_k(results, summaries["image_auroc"])),
         "roc": _as_markup(figures.draw_roc(results)),
-        "grids": [draw_grid(name, arrays, results.models) for name, arrays in examples.items()],
+        "grids": grids,
         "pictures": pictures,
         "note": results.note,
         **_facts(results),
@@ -75,7 +81,7 @@ def _facts(results: Results) -> dict[str, Any]:
     """Return what the templates say about the benchmark as a whole."""
     rows = results.rows
     failed = rows[rows["error"] != ""]
-    trained = rows[rows["support_set_hash"] != ""].drop_duplicates(["data", "k_shot", "seed", "support_set_hash"])
+    trained = rows[rows["support_set_hash"] != ""].drop_duplicates(["trained_on", "k_shot", "seed", "support_set_hash"])
     return {
         "data_sets": results.data_sets,
         "models": results.models,
@@ -83,11 +89,11 @@ def _facts(results: Results) -> dict[str, Any]:
         "seeds": sorted(rows["seed"].dropna().unique()),
         "looks": figures.assign_looks(results.models),
         "test_images": {name: table["label"].value_counts().to_dict() for name, table in results.scores.items()},
-        "jobs": len(rows),
+        "jobs": len(rows.drop_duplicates(["trained_on", "tested_on", "model", "k_shot", "seed"])),
         "failures": [(_title(row), row.error) for row in iterate(failed)],
         "contradictions": find_contradictions(results),
         "support_sets": [
-            (row.data, row.k_shot, row.seed, row.support_set_hash[:SHORT_HASH]) for row in iterate(trained)
+            (row.trained_on, row.k_shot, row.seed, row.support_set_hash[:SHORT_HASH]) for row in iterate(trained)
         ],
         "devices": [device for device in rows["device"].unique() if device],
         "versions": [versions for versions in rows["versions"].unique() if versions],

@@ -129,7 +129,7 @@ def build_table(results: Results, summary: pd.DataFrame) -> Table | None:
     metric = summary["metric"].iloc[0]
     if summary.loc[summary["model"] != TRIVIAL, "mean"].isna().all():
         return None
-    both = pd.concat([summary, _mean_over_data(summary, results.models)])
+    both = pd.concat([summary, _mean_over_data(summary, results)])
     rows = []
     for data in both["data"].unique():
         of_data = both[both["data"] == data]
@@ -185,8 +185,14 @@ def format_figure(mean: float, std: float) -> str:
     return f"{mean:.1f}" if pd.isna(std) else f"{mean:.1f} ± {std:.1f}"
 
 
-def _mean_over_data(summary: pd.DataFrame, models: list[str]) -> pd.DataFrame:
-    """Return rows of the mean over data sets, for every k at which all models have a value on all data sets."""
+def _mean_over_data(summary: pd.DataFrame, results: Results) -> pd.DataFrame:
+    """Return rows of the mean over data sets, for every k at which all models have a value on all data sets.
+
+    There are none where models were tested on other data sets than they were trained on: the matrices have these means.
+    """
+    if results.has_transfer:
+        return summary.iloc[:0]
+    models = results.models
     with_values = summary[summary["mean"].notna()]
     data_sets = with_values.loc[with_values["model"].isin(models), "data"].unique()
     if len(data_sets) < 2:
@@ -209,22 +215,34 @@ def _mean_over_data(summary: pd.DataFrame, models: list[str]) -> pd.DataFrame:
 def _lay_out(k_shot: int, of_models: pd.DataFrame, of_trivial: pd.DataFrame) -> tuple[int, list[Cell], Cell]:
     """Return a row; printed figures decide which is best, so that equal ones are treated alike."""
     best = of_models["mean"].round(1).max()
-    cells = [_cell(row, is_best=round(row["mean"], 1) == best) for _, row in of_models.iterrows()]
+    cells = [
+        layout_cell(row, is_best=round(row["mean"], 1) == best, tested=row["tested"]) for _, row in of_models.iterrows()
+    ]
     trivial = of_trivial["mean"].max()
     if pd.isna(trivial):
         return k_shot, cells, Cell(NO_VALUE)
     return k_shot, cells, Cell(f"{trivial:.1f}", NO_BETTER_THAN_TRIVIAL if round(trivial, 1) >= best else "")
 
 
-def _cell(row: pd.Series, *, is_best: bool) -> Cell:
-    """Return the cell of a model."""
+def layout_cell(row: pd.Series, *, is_best: bool = False, tested: str = "") -> Cell:
+    """Lay out the figure of a model.
+
+    Args:
+        row (pd.Series): Row of :func:`summarise`.
+        is_best (bool, optional): Whether no model has more in this row. Defaults to ``False``.
+        tested (str, optional): On how many images the model was tested, if others were tested on more. Defaults to
+            ``""``.
+
+    Returns:
+        Cell: Cell.
+    """
     if pd.isna(row["mean"]):
         return Cell("failed" if row["failed"] > 0 else NO_VALUE, **_published(row))
     seeds = f"{row['seeds']:.0f} of {row['seeds'] + row['failed']:.0f} seeds" if row["failed"] > 0 else ""
     return Cell(
         value=format_figure(row["mean"], row["std"]),
-        mark=(PARTLY_FAILED if seeds else "") + (PARTLY_TESTED if row["tested"] else ""),
-        note=", ".join(part for part in (seeds, row["tested"]) if part),
+        mark=(PARTLY_FAILED if seeds else "") + (PARTLY_TESTED if tested else ""),
+        note=", ".join(part for part in (seeds, tested) if part),
         is_best=is_best,
         **_published(row),
     )

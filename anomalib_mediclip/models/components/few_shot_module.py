@@ -47,6 +47,7 @@ from anomalib_mediclip.prediction.table import PredictionTable
 from anomalib_mediclip.seeds import generator_of, used_seed
 
 IMAGE_SIZE = (224, 224)  # pixels, of models without an option ``image_size``
+END_OF_EPOCH = -1  # as Lightning has it
 
 
 class FewShotModule(CheckpointMethods, ExportMethods, AnomalibModule):
@@ -127,6 +128,11 @@ class FewShotModule(CheckpointMethods, ExportMethods, AnomalibModule):
 
     # -- training ------------------------------------------------------------------------------------------------------
 
+    @property
+    def trains(self) -> bool:
+        """Whether anything is trained; the control of a method, for example, ends before its first step."""
+        return True
+
     @abstractmethod
     def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Compute the loss of a batch of normal images, and hand it through :meth:`checked_loss`."""
@@ -134,9 +140,13 @@ class FewShotModule(CheckpointMethods, ExportMethods, AnomalibModule):
     def setup(self, stage: str) -> None:
         """Follow a global seed that was set after the model was made, if the model was given none.
 
-        Data modules of anomalib are made to read images as those of this package do.
+        Data modules of anomalib are made to read images as those of this package do. Where nothing is trained, the run
+        is shortened to one epoch without steps.
         """
         super().setup(stage)
+        if stage == TrainerFn.FITTING and not self.trains:
+            self.trainer.fit_loop.max_epochs = 1
+            self.trainer.fit_loop.epoch_loop.max_steps = -1
         read_as_ours(getattr(self.trainer, "datamodule", None))
         seed = used_seed(self.hparams.get("seed"))
         if stage == TrainerFn.FITTING and "seed" in self.hparams and seed != self.used_seed:
@@ -171,6 +181,11 @@ class FewShotModule(CheckpointMethods, ExportMethods, AnomalibModule):
         """Begin the next epoch where a run is resumed that counts steps."""
         super().on_train_start()
         begin_next_epoch(self.trainer)
+
+    def on_train_batch_start(self, *args: Any, **kwargs: Any) -> int | None:
+        """End the epoch before its first step where nothing is trained."""
+        del args, kwargs
+        return None if self.trains else END_OF_EPOCH
 
     def generator_of_batch(self, batch_idx: int) -> torch.Generator:
         """Return the source of what a training step draws: a resumed run draws what an uninterrupted one would.

@@ -31,7 +31,6 @@ from anomalib_mediclip.models.components.support_methods import LARGEST_SUPPORT,
 STATISTICS = "model.statistics."  # prefix in the state
 LARGEST_SAVED = 1_000_000_000  # bytes of statistics that go into a checkpoint
 LARGEST_EXPORTED = 2_000_000_000  # bytes; ONNX files cannot hold more
-END_OF_EPOCH = -1  # as Lightning has it
 EXPECTED = r"Found \d+ module\(s\) in eval mode"
 
 
@@ -66,23 +65,11 @@ class FittedModule(SupportMethods, FewShotModule):
         self.register_buffer("support_hash", torch.zeros(16, dtype=torch.uint8))
 
     @property
-    def trains(self) -> bool:
-        """Whether anything is trained before the statistics are computed; a control of the method trains nothing."""
-        return True
-
-    @property
     def default_trainer_arguments(self) -> dict[str, Any]:
         """Trainer arguments that hold unless the user gives others."""
         return {"max_steps": self.MAX_STEPS, "log_every_n_steps": 1}
 
     # -- training ------------------------------------------------------------------------------------------------------
-
-    def setup(self, stage: str) -> None:
-        """Shorten the training of a model that does not train to one epoch without steps."""
-        super().setup(stage)
-        if stage == TrainerFn.FITTING and not self.trains:
-            self.trainer.fit_loop.max_epochs = 1
-            self.trainer.fit_loop.epoch_loop.max_steps = -1
 
     def on_train_start(self) -> None:
         """Read the support images."""
@@ -101,11 +88,6 @@ class FittedModule(SupportMethods, FewShotModule):
         """Support images ``(k, 3, H, W)`` in [0, 1], on the CPU, from the start of a training to its end."""
         assert self._support is not None, "a training starts with on_train_start"
         return self._support
-
-    def on_train_batch_start(self, *args: Any, **kwargs: Any) -> int | None:
-        """End the epoch before its first step where nothing is trained."""
-        del args, kwargs
-        return None if self.trains else END_OF_EPOCH
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule; none where nothing is trained."""

@@ -189,6 +189,11 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
 
     # -- training ------------------------------------------------------------------------------------------------------
 
+    @property
+    def trains(self) -> bool:
+        """Whether there is anything to learn: handcrafted prompts without an adapter have nothing (Table 4, row 1)."""
+        return any(parameter.requires_grad for parameter in self.model.parameters())
+
     def on_train_start(self) -> None:
         """Get ready to paint, and paint and encode the views that all epochs take."""
         super().on_train_start()
@@ -199,6 +204,8 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         self.anomaly_generator.set_support_set(list(images.values()))
         if self.model.memory_bank is not None:
             self._remember_support_set(self.model.memory_bank, names)
+        if not self.trains:
+            return
         views: int | None = self.hparams["views"]
         if views is None:
             self._painted = FreshPaintings(self.anomaly_generator, self.model.vision_encoder, names)
@@ -259,16 +266,11 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         super().forget_features()
         self._painted = None
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return Adam with the settings of the official code, over prompts and adapters.
-
-        Raises:
-            ValueError: If nothing can be learnt.
-        """
+    def configure_optimizers(self) -> Any:
+        """Return Adam with the settings of the official code, over prompts and adapters, if there are any."""
         learnt = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         if not learnt:
-            msg = "adapter='none' with prompt='handcrafted' leaves nothing to learn. Test it with `anomalib test`."
-            raise ValueError(msg)
+            return []  # Lightning warns of None
         return torch.optim.Adam(learnt, lr=self.hparams["learning_rate"], betas=(0.5, 0.999))
 
     # -- checkpoints and exports ---------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ PIXEL_AUROC = {"MediCLIP": [0.85, 0.86, 0.87], "SimpleNet": [0.6, 0.6, 0.63]}
 def job(data: str, k_shot: int | None, seed: int | None, model: str, **figures: Any) -> dict[str, Any]:
     """A row of results.csv."""
     return {
-        "data": data, "k_shot": k_shot, "seed": seed, "model": model, "support_set_hash": f"{data}{k_shot}{seed}" * 9,
+        "trained_on": data, "tested_on": data, "k_shot": k_shot, "seed": seed, "model": model, "support_set_hash": f"{data}{k_shot}{seed}" * 9,
         "device": "cpu", "versions": "anomalib 2.7.0", "steps": 200, "fit_seconds": 60, "test_seconds": 3.25,
         "images_per_second": 9.23, "latency_ms": 12.5, "peak_memory_mb": 1024, "trainable_parameters": 409600,
         **figures,
@@ -30,12 +30,20 @@ def job(data: str, k_shot: int | None, seed: int | None, model: str, **figures: 
 
 def trivial(data: str, **figures: Any) -> dict[str, Any]:
     """The row of the trivial baseline."""
-    return {"data": data, "model": TRIVIAL, "device": "cpu", "versions": "anomalib 2.7.0", **figures}
+    return {
+        "trained_on": data,
+        "tested_on": data,
+        "model": TRIVIAL,
+        "device": "cpu",
+        "versions": "anomalib 2.7.0",
+        **figures,
+    }
 
 
 def failure(data: str, k_shot: int, seed: int, model: str, error: str) -> dict[str, Any]:
     """The row of a failed job."""
-    return {"data": data, "k_shot": k_shot, "seed": seed, "model": model, "device": "cpu", "error": error}
+    identity = {"trained_on": data, "tested_on": data, "k_shot": k_shot, "seed": seed, "model": model}
+    return {**identity, "device": "cpu", "error": error}
 
 
 def as_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -47,7 +55,8 @@ def as_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 def as_results(*rows: dict[str, Any], scores: dict[str, pd.DataFrame] | None = None) -> Results:
     """Results without files."""
-    return Results(rows=as_table(list(rows)), scores=scores or {}, examples={})
+    table = as_table(list(rows))
+    return Results(rows=table.assign(data=table["tested_on"]), scores=scores or {}, examples={})
 
 
 def save_benchmark(folder: Path) -> Path:

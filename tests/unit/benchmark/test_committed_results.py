@@ -23,19 +23,19 @@ def table() -> pd.DataFrame:
 
 
 def test_figures_are_scikit_learns_on_the_raw_scores(table: pd.DataFrame) -> None:
-    scores = {name: pd.read_csv(LITE / "scores" / f"{name}.csv") for name in table["data"].unique()}
+    scores = {name: pd.read_csv(LITE / "scores" / f"{name}.csv") for name in table["tested_on"].unique()}
     # models at two k, those that reconstruct at one, seeds, and the trivial baseline
     assert len(table) == 3 * (9 * 2 * 3 + 2 * 3 + 1)
     assert table["error"].isna().all()
     for row in table.itertuples():
         job = row.model if pd.isna(row.seed) else f"{row.model} k{row.k_shot} seed{row.seed}"
-        labels, values = scores[row.data]["label"], scores[row.data][job]
+        labels, values = scores[row.tested_on]["label"], scores[row.tested_on][job]
         assert row.image_auroc == pytest.approx(roc_auc_score(labels, values), abs=1e-6)
         assert row.image_aupr == pytest.approx(average_precision_score(labels, values), abs=1e-6)
 
 
 def test_models_learnt_from_the_same_support_sets(table: pd.DataFrame) -> None:
-    jobs = table[table["seed"].notna()].groupby(["data", "k_shot", "seed"])["support_set_hash"]
+    jobs = table[table["seed"].notna()].groupby(["trained_on", "k_shot", "seed"])["support_set_hash"]
     assert (jobs.nunique() == 1).all()
     assert set(jobs.size()) == {9, 11}
 
@@ -50,12 +50,12 @@ def test_report_is_what_the_results_give(tmp_path: Path) -> None:
 def test_readme_prints_the_means_of_the_table(table: pd.DataFrame) -> None:
     readme = (REPOSITORY / "README.md").read_text()
     baselines = table[(table["k_shot"] == 16) & table["model"].isin(["PatchCore", "SimpleNet"])]
-    assert_printed(baselines.groupby(["data", "model"])["image_auroc"], 6, readme)
+    assert_printed(baselines.groupby(["tested_on", "model"])["image_auroc"], 6, readme)
 
 
 def test_page_of_results_prints_every_mean(table: pd.DataFrame) -> None:
     page = (LITE.parent / "README.md").read_text()
-    assert_printed(table[table["k_shot"].notna()].groupby(["data", "k_shot", "model"])["image_auroc"], 60, page)
+    assert_printed(table[table["k_shot"].notna()].groupby(["tested_on", "k_shot", "model"])["image_auroc"], 60, page)
 
 
 def test_readme_prints_the_means_of_the_ablation() -> None:

@@ -9,11 +9,14 @@ import pandas as pd
 import pytest
 import yaml
 
-from anomalib_mediclip.benchmark.configuration import read_configuration
+from anomalib_mediclip.benchmark.checks import find_problems
+from anomalib_mediclip.benchmark.configuration import make_configuration, read_configuration
 from anomalib_mediclip.benchmark.factory import find_model_class
+from anomalib_mediclip.benchmark.pipeline import FewShotBenchmark
 from tests.conftest import REPOSITORY
 
 SHIPPED = sorted((REPOSITORY / "configs" / "benchmark").glob("*.yaml"))
+COMPARISONS = [path for path in SHIPPED if path.stem in {"lite", "smoke", "table1", "table2"}]
 RIGHT = {
     "accelerator": "cpu",
     "few_shot_benchmark": {
@@ -36,18 +39,24 @@ def write(path: Path, **changes) -> Path:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_configurations_are_read_with_the_files_they_name(path: Path) -> None:
     configuration = read_configuration(path)
+    for model in configuration.models.values():
+        assert model["class_path"].startswith("anomalib")
+    assert configuration.output == Path("results/few_shot_benchmark") / path.stem
+    assert not [problem for problem in find_problems(configuration) if problem.startswith("models.")]
+
+
+@pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.stem)
+def test_comparisons_have_the_models_of_the_paper(path: Path) -> None:
+    configuration = read_configuration(path)
     trained = [name for name in configuration.models if not name.endswith(" untrained")]
     columns = ["PatchCore", "SimpleNet", "SQUID", "AnoDDPM", "CutPaste", "PatchSVDD", "RegAD", "MediCLIP"]
     assert trained == columns  # the paper's, in its order
     assert set(pd.read_csv(REPOSITORY / "docs" / "results" / "paper_table1.csv")["model"]) == set(columns)
-    for model in configuration.models.values():
-        assert model["class_path"].startswith("anomalib")
     for data in configuration.data.values():
         assert data["init_args"]["root"].startswith("datasets/")
-    assert configuration.output == Path("results/few_shot_benchmark") / path.stem
 
 
-@pytest.mark.parametrize("path", [path for path in SHIPPED if path.stem != "smoke"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in COMPARISONS if path.stem != "smoke"], ids=lambda path: path.stem)
 def test_each_method_that_learns_by_itself_is_followed_by_its_control(path: Path) -> None:
     models = read_configuration(path).models
     names = list(models)
@@ -89,16 +98,21 @@ def test_data_root_places_relative_roots_only(tmp_path: Path) -> None:
     ("changes", "words"),
     [
         ({"seeds": None}, ["few_shot_benchmark", "seeds"]),
-        ({"modles": {}}, ["models, data, k_shot and seeds", "output, published, note"]),
+        ({"modles": {}}, ["few_shot_benchmark.modles"]),
         ({"k_shot": 4}, ["k_shot", "list"]),
         ({"data": {}}, ["data", "not empty"]),
         ({"models": {"A": {"init_args": {}}}}, ["'A'", "class_path"]),
         ({"models": {"A": {"class_path": "MediCLIP", "epochs": 3}}}, ["'A'", "trainer"]),
         ({"data": {"A": "BUSI"}}, ["'A'", "class_path"]),
         ({"seeds": [0, 0]}, ["seeds", "twice"]),
-        ({"k_shot": ["four"]}, ["k_shot", "whole numbers"]),
+        ({"k_shot": ["four"]}, ["k_shot", "four"]),
+        ({"k_shot": [True]}, ["k_shot", "numbers"]),
+        ({"k_shot": []}, ["k_shot", "not empty"]),
+        ({"train_on": ["yours"]}, ["train_on names yours", "mine"]),
+        ({"test_on": ["mine", "mine"]}, ["test_on", "twice"]),
+        ({"models": {"A": {"class_path": "MediCLIP", "file": "a.yaml"}}}, ["'A'", "class_path or file"]),
         ({"models": {"mean brightness": {"class_path": "MediCLIP"}}}, ["mean brightness", "another name"]),
-        ({"accelerator": "tpu"}, ["'tpu'", "auto, cpu, cuda"]),
+        ({"accelerator": "tpu"}, ["tpu", "'auto', 'cpu', 'cuda'"]),
     ],
 )
 def test_wrong_configurations_are_explained(tmp_path: Path, changes: dict, words: list[str]) -> None:
@@ -118,7 +132,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 def test_broken_files_are_named_with_the_line(tmp_path: Path) -> None:
     broken = tmp_path / "broken.yaml"
     broken.write_text("few_shot_benchmark:\n  seeds: [0]\n  k_shot: [4\n  data: {}\n")
-    with pytest.raises(ValueError, match=r"broken\.yaml, line 4: this is no YAML"):
+    with pytest.raises(ValueError, match=r"(?s)broken\.yaml: .*line 4"):
         read_configuration(broken)
     with pytest.raises(ValueError, match=r"broken\.yaml, line 4: this is no YAML"):
         read_configuration(write(tmp_path / "a.yaml", models={"A": "broken.yaml"}))
@@ -128,3 +142,34 @@ def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text("data: {}")
     with pytest.raises(ValueError, match=r"model 'A' names data\.yaml, which has no section model"):
         read_configuration(write(tmp_path / "a.yaml", models={"A": "data.yaml"}))
+
+
+def test_a_model_may_differ_from_its_file(tmp_path: Path) -> None:
+    (tmp_path / "model.yaml").write_text(
+        "model: {class_path: MediCLIP, init_args: {layers: [3], adapter: linear}}\ntrainer: {max_epochs: 5}\n"
+    )
+    changed = {"file": "model.yaml", "init_args": {"adapter": "none"}}
+    configuration = read_configuration(write(tmp_path / "a.yaml", models={"A": "model.yaml", "B": changed}))
+    assert configuration.models["A"]["init_args"] == {"layers": [3], "adapter": "linear"}
+    assert configuration.models["B"] == {
+        "class_path": "MediCLIP", "init_args": {"layers": [3], "adapter": "none"}, "trainer": {"max_epochs": 5}
+    }  # fmt: skip
+
+
+def test_roots_of_data_sets_within_a_data_set_are_placed(tmp_path: Path) -> None:
+    parts = {"one": {"class_path": "BUSI", "init_args": {"root": "busi"}}}
+    path = write(tmp_path / "a.yaml", data={"both": {"class_path": "UnifiedData", "init_args": {"parts": parts}}})
+    data = read_configuration(path, data_root=Path("/data")).data
+    assert data["both"]["init_args"]["parts"]["one"]["init_args"]["root"] == "/data/busi"
+
+
+def test_options_of_the_command_take_the_place_of_the_files(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.yaml", k_shot=[4, "all"])
+    parser = FewShotBenchmark.get_parser()
+    options = ["--few_shot_benchmark.seeds", "[7]", "--few_shot_benchmark.models", "{B: {class_path: MediCLIP}}"]
+    configuration = make_configuration(parser.parse_args(["--config", str(path), *options]))
+    assert configuration.seeds == [7]
+    assert dict(configuration.models) == {"B": {"class_path": "MediCLIP"}}
+    assert configuration.k_shot == [4, "all"]
+    assert "init_args" in configuration.data["mine"]
+    assert set(configuration.data["mine"]["init_args"]) == {"root"}  # not the defaults of the class

@@ -33,7 +33,7 @@ def test_empty_results(tmp_path: Path, text: str) -> None:
 def test_missing_columns_are_named(tmp_path: Path, benchmark: Path) -> None:
     table = pd.read_csv(benchmark / "results.csv").drop(columns=["seed", "error"])
     table.to_csv(tmp_path / "results.csv", index=False)
-    with pytest.raises(ValueError, match=r"results\.csv lacks the columns seed, error; expected data,"):
+    with pytest.raises(ValueError, match=r"results\.csv lacks the columns seed, error; expected trained_on,"):
         read_results(tmp_path)
 
 
@@ -63,7 +63,10 @@ def test_data_set_with_one_class_has_no_curves(tmp_path: Path, benchmark: Path) 
 
 def test_a_job_key_owns_the_name_of_the_column() -> None:
     assert JobKey("BUSI", "A", 4, 1).column == "A k4 seed1"
-    assert JobKey("BUSI", "A", 4, 1, tested_on="CheXpert").column == "A k4 seed1 on CheXpert"
+    assert JobKey("BUSI", "A", 4, 1, trained_on="BUSI").column == "A k4 seed1"
+    transfer = JobKey("CheXpert", "A", 4, 1, trained_on="BUSI")
+    assert transfer.column == "A k4 seed1 trained on BUSI"
+    assert transfer.task == "BUSI / CheXpert"
     assert JobKey("BUSI", TRIVIAL, None, None).column == TRIVIAL
 
 
@@ -83,7 +86,15 @@ def write_jobs(folder: Path, tested: dict[str, list[int]]) -> list[Path]:
     for model, images in tested.items():
         labels = np.array([image % 2 for image in images])
         scores = generator.normal(size=len(images)).astype(np.float32) + labels
-        row = {"data": "mine", "k_shot": 4, "seed": 0, "model": model, "error": None, "title": f"{model} k4 seed0"}
+        row = {
+            "trained_on": "mine",
+            "tested_on": "mine",
+            "k_shot": 4,
+            "seed": 0,
+            "model": model,
+            "error": None,
+            "title": f"{model} k4 seed0",
+        }
         row |= {"image_auroc": roc_auc_score(labels, scores), "device": "cpu", "versions": "", "steps": 1}
         record = folder / "jobs" / f"{model}.json"
         record.write_text(json.dumps(row))

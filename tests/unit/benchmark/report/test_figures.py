@@ -46,7 +46,7 @@ def test_panels(benchmark: Path) -> None:
 
 def test_names_are_text_not_markup() -> None:
     """Dollar signs start no formula, angle brackets no element."""
-    results = as_results(job('<a>"$x^2$"', 4, 0, "A", image_auroc=0.9))
+    results = as_results(*(job('<a>"$x^2$"', k_shot, 0, "A", image_auroc=0.9) for k_shot in (4, 8)))
     (svg,) = draw_over_k(results, summarise(results, "image_auroc", read_published([]))).values()
     root = ElementTree.fromstring(svg)
     assert root.get("aria-label") == 'Image-AUROC over k on <a>"$x^2$"'

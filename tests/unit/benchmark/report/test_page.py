@@ -16,7 +16,10 @@ from anomalib_mediclip.benchmark.report import write_report
 from anomalib_mediclip.benchmark.report.__main__ import main
 from tests.unit.benchmark.small_benchmark import BROKEN, MODELS, as_table, failure
 
-FILES = ["report.html", "report.md", "significance.csv", "tables/image_auroc.csv", "tables/pixel_auroc.csv"]
+FILES = [
+    *("heat_maps/BUSI.png", "report.html", "report.md", "significance.csv"),
+    *("tables/image_auroc.csv", "tables/pixel_auroc.csv"),
+]
 
 
 def text_of(element: ElementTree.Element) -> str:

@@ -11,7 +11,7 @@ import pytest
 from anomalib_mediclip.benchmark.results import read_published
 
 FOLDER = Path(__file__).parents[4] / "docs" / "results"
-TABLES = {1: FOLDER / "paper_table1.csv", 2: FOLDER / "paper_table2.csv"}
+TABLES = {number: FOLDER / f"paper_table{number}.csv" for number in (1, 2, 3, 4, 5)}
 MODELS = ["PatchCore", "SimpleNet", "SQUID", "AnoDDPM", "CutPaste", "PatchSVDD", "RegAD", "MediCLIP"]
 
 
@@ -49,6 +49,31 @@ def test_figures_as_printed(table: int, data: str, k_shot: int, model: str, figu
     assert tuple(figures.loc[(data, k_shot, model), ["mean", "std"]]) == figure
 
 
+@pytest.mark.parametrize(
+    ("table", "data", "model", "figure"),
+    [
+        (3, "CheXpert / BUSI", "MediCLIP", (88.8, 1.0)),
+        (3, "BrainMRI / CheXpert", "MediCLIP", (67.7, 0.8)),
+        (4, "CheXpert", "handcrafted prompts, no adapter", (42.5, 0.0)),
+        (4, "BUSI", "learnable prompts, no adapter", (80.3, 1.4)),
+        (5, "BUSI", "VisA", (74.7, 2.1)),
+        (5, "BrainMRI", "GaussIntensityChange & CutPaste", (95.2, 0.4)),
+    ],
+)
+def test_figures_of_the_ablations_as_printed(table: int, data: str, model: str, figure: tuple[float, float]) -> None:
+    figures = pd.read_csv(TABLES[table]).set_index(["data", "model"])
+    assert tuple(figures.loc[(data, model), ["mean", "std"]]) == figure
+
+
+def test_the_whole_model_has_the_same_figures_in_all_tables() -> None:
+    """The last rows of Tables 4 and 5 and the diagonal of Table 3 are MediCLIP of Table 1 at k = 16."""
+    first = pd.read_csv(TABLES[1]).query("k_shot == 16 and model == 'MediCLIP'").set_index("data")["mean"]
+    for table, model in ((3, "MediCLIP"), (4, "learnable prompts, adapter"), (5, "all tasks")):
+        figures = pd.read_csv(TABLES[table])
+        same = figures[(figures["model"] == model) & figures["data"].isin(first.index)].set_index("data")["mean"]
+        assert same.sort_index().tolist() == first.sort_index().tolist()
+
+
 def test_sums_of_the_printed_columns() -> None:
     """Sums over the rows of the printed tables, to find a slip of the pen."""
     sums = {
@@ -59,7 +84,9 @@ def test_sums_of_the_printed_columns() -> None:
         "RegAD": 861.2, "MediCLIP": 1025.2,
     }  # fmt: skip
     assert sums[2]["MediCLIP"] == 356.6
+    assert sums[3] == {"MediCLIP": 753.5}
+    assert [pd.read_csv(TABLES[table])["mean"].sum().round(1) for table in (4, 5)] == [860.5, 1968.5]
 
 
-def test_both_tables_can_be_read_together() -> None:
-    assert len(read_published(list(TABLES.values()))) == 96 + 28
+def test_all_tables_can_be_read_together() -> None:
+    assert len(read_published(list(TABLES.values()))) == 96 + 28 + 9 + 12 + 24
