@@ -194,7 +194,7 @@ class TestMistakes:
     def test_colour_beside_grey(self, parts: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.WARNING):
             set_up(parts)
-        assert "colour" not in caplog.text
+        assert "are in colour" not in caplog.text
         for file in (tmp_path / "breast/train/normal").iterdir():
             pixels = np.random.default_rng(int(file.stem)).integers(0, 255, (48, 48, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(file)
