@@ -37,6 +37,7 @@ _PUBLIC = {
     "SQUIDModel": "anomalib_mediclip.models",
     "SimpleNet": "anomalib_mediclip.models",
     "SimpleNetModel": "anomalib_mediclip.models",
+    "UnifiedData": "anomalib_mediclip.data",
 }
 
 __all__ = list(_PUBLIC)

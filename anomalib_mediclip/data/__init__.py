@@ -13,12 +13,14 @@ from anomalib_mediclip.data.datamodule import FewShotDataModule
 from anomalib_mediclip.data.dataset import MedicalDataset
 from anomalib_mediclip.data.medical_folder import MedicalFolder
 from anomalib_mediclip.data.samples import Sample
-from anomalib_mediclip.data.support_set import SupportSampler, draw_support_set
+from anomalib_mediclip.data.support_set import BalancedSampler, SupportSampler, draw_support_set
 from anomalib_mediclip.data.synthetic_validation import SyntheticValidationDataset
+from anomalib_mediclip.data.unified import UnifiedData
 from anomalib_mediclip.host.names import show_in
 
 __all__ = [
     "BUSI",
+    "BalancedSampler",
     "BrainMRI",
     "CheXpert",
     "FewShotDataModule",
@@ -27,7 +29,8 @@ __all__ = [
     "Sample",
     "SupportSampler",
     "SyntheticValidationDataset",
+    "UnifiedData",
     "draw_support_set",
 ]
 
-show_in("anomalib.data", BUSI, BrainMRI, CheXpert, MedicalFolder)
+show_in("anomalib.data", BUSI, BrainMRI, CheXpert, MedicalFolder, UnifiedData)

@@ -25,7 +25,7 @@ from anomalib_mediclip.data.checks import usable
 from anomalib_mediclip.data.dataset import MedicalDataset
 from anomalib_mediclip.data.duplicates import warn_of_duplicates
 from anomalib_mediclip.data.samples import Sample, listed, require_files, to_dataframe
-from anomalib_mediclip.data.support_set import SupportSampler, draw_support_set
+from anomalib_mediclip.data.support_set import KShot, SupportSampler, draw_support_set
 from anomalib_mediclip.data.synthetic_validation import SyntheticValidationDataset
 from anomalib_mediclip.host.datamodule import FixedSplitsDataModule
 from anomalib_mediclip.io import describe_skipped, search
@@ -46,8 +46,8 @@ class FewShotDataModule(FixedSplitsDataModule):
 
     Args:
         root (Path | str): Folder of the data set.
-        k_shot (int | None): Number of normal images to train on, drawn from the training pool; None takes all.
-            The paper has 4, 8, 16 and 32.
+        k_shot (int | Literal["all"] | None): Number of normal images to train on, drawn from the training pool;
+            ``"all"`` (or None) takes all of them. The paper has 4, 8, 16 and 32.
         seed (int | None): Seed of the draw, of the order of the images and of the synthetic validation set. None takes
             the global seed (``--seed_everything``), or 0 without one, when the sets are made.
         train_batch_size (int): Images in a training batch; may exceed ``k_shot``.
@@ -73,7 +73,7 @@ class FewShotDataModule(FixedSplitsDataModule):
     def __init__(
         self,
         root: Path | str,
-        k_shot: int | None = 16,
+        k_shot: KShot = 16,
         seed: int | None = None,
         train_batch_size: int = 8,
         eval_batch_size: int = 32,
@@ -155,7 +155,7 @@ class FewShotDataModule(FixedSplitsDataModule):
         resumes = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
         if resumes and state_dict["support_set_hash"] != self.support_set_hash:
             logger.warning(
-                "the run is resumed with another support set than it was started with: give the data.root, data.k_shot "
+                "the run is resumed with another support set than it was started with: give the data, data.k_shot "
                 "(now %s) and data.seed (now %d) of its support_set.txt",
                 self.k_shot,
                 self.seed,
@@ -264,10 +264,7 @@ class FewShotDataModule(FixedSplitsDataModule):
 
     def _describe_support_set(self, images: list[Path]) -> None:
         """Publish and log the drawn images."""
-        digest = hashlib.sha256()
-        for image in images:
-            digest.update(image.read_bytes())
-        self.support_set, self.support_set_hash = images, digest.hexdigest()
+        self.support_set, self.support_set_hash = images, hash_of_contents(images)
         drawn = f"{len(images)} of {self._pool_size} images: {', '.join(image.name for image in images)}"
         logger.info("%s, seed %d: trains on %s", self.name, self.seed, drawn)
 
@@ -299,11 +296,14 @@ class FewShotDataModule(FixedSplitsDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Return the loader of the support set, in an order that depends on the seed and the epoch only."""
-        sampler = SupportSampler(len(self.train_data), used_seed(self.seed))
+        return self._make_training_loader(self.train_data, SupportSampler(len(self.train_data), used_seed(self.seed)))
+
+    def _make_training_loader(self, dataset: AnomalibDataset, sampler: SupportSampler) -> DataLoader:
+        """Return the loader of what is trained on; a sampler begins at the epoch at which the training does."""
         if self.trainer is not None:  # workers read ahead before Lightning tells the sampler where a resumed run begins
             progress: Any = self.trainer.fit_loop.epoch_progress.current
             sampler.set_epoch(progress.processed)
-        return self._make_loader(self.train_data, self.train_batch_size, self.num_workers, sampler)
+        return self._make_loader(dataset, self.train_batch_size, self.num_workers, sampler)
 
     def val_dataloader(self) -> DataLoader:
         """Return the loader of the synthetic validation set."""
@@ -332,3 +332,18 @@ class FewShotDataModule(FixedSplitsDataModule):
             persistent_workers=num_workers > 0 and sampler is not None,
             collate_fn=self.external_collate_fn or dataset.collate_fn,
         )
+
+
+def hash_of_contents(files: Sequence[Path]) -> str:
+    """Hash the bytes of files one after the other.
+
+    Args:
+        files (Sequence[Path]): Files.
+
+    Returns:
+        str: SHA-256 in hexadecimal.
+    """
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

@@ -15,7 +15,7 @@ from torch.utils.data import Subset
 from torchvision.transforms.v2 import Compose, Resize, Transform
 from torchvision.tv_tensors import Image, Mask
 
-from anomalib_mediclip.io import read_image, read_mask
+from anomalib_mediclip.io import read_image, read_mask, relative_names
 
 
 class MedicalDataset(AnomalibDataset):
@@ -130,3 +130,22 @@ def image_paths(dataset: Any) -> list[str]:
         msg = "An image of the training set has no image_path: its path decides which anomaly is painted on it."
         raise ValueError(msg)
     return listed
+
+
+def image_names(dataset: Any) -> dict[str, str]:
+    """Name the images of a data set: names decide what is painted on an image, wherever the data set lies.
+
+    Args:
+        dataset (Any): Data set, as for :func:`image_paths`.
+
+    Returns:
+        dict[str, str]: Names by path, in the order of the items: those of the column ``image_name`` of its ``samples``
+        if there is one, otherwise paths relative to the folder that holds all images.
+
+    Raises:
+        ValueError: If an item has no path.
+    """
+    samples = getattr(dataset, "samples", None)
+    if samples is not None and "image_name" in samples:
+        return dict(zip(samples["image_path"], samples["image_name"], strict=True))
+    return relative_names(dict.fromkeys(image_paths(dataset)))

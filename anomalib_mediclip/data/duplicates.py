@@ -11,6 +11,24 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 
+def shared_images(support: Sequence[Path], test: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Find files of the same content in two sets of images, under whatever names.
+
+    Only files of a size that is in both sets are read, so that a large test set costs little.
+
+    Args:
+        support (Sequence[Path]): Images of one set, such as a support set.
+        test (Sequence[Path]): Images of another set, such as a test set of the same data module or of another one.
+
+    Returns:
+        list[tuple[Path, Path]]: Image of the first set and its equal of the second, in the order of the second.
+    """
+    by_content = {content_hash(path): path for path in support}
+    sizes = {path.stat().st_size for path in support}
+    candidates = [path for path in test if path.stat().st_size in sizes]
+    return [(by_content[digest], path) for path in candidates if (digest := content_hash(path)) in by_content]
+
+
 def warn_of_duplicates(support: Sequence[Path], test: Sequence[Path]) -> None:
     """Warn of files that are in both sets under whatever name.
 
@@ -22,24 +40,6 @@ def warn_of_duplicates(support: Sequence[Path], test: Sequence[Path]) -> None:
     if pairs:
         listed = "; ".join(f"{trained} = {tested}" for trained, tested in pairs)
         logger.warning("images of the support set are test images too (%s): the test score is optimistic", listed)
-
-
-def shared_images(support: Sequence[Path], test: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """Find files that are in both sets under whatever name.
-
-    Args:
-        support (Sequence[Path]): Images of the support set.
-        test (Sequence[Path]): Images of the test set.
-
-    Returns:
-        list[tuple[Path, Path]]: Image of the support set and the test image of the same content, in the order of the
-        test set.
-    """
-    by_content = {content_hash(path): path for path in support}
-    sizes = {path.stat().st_size for path in support}
-    # only files of the same size can be equal, so that a large test set need not be read
-    candidates = [path for path in test if path.stat().st_size in sizes]
-    return [(by_content[digest], path) for path in candidates if (digest := content_hash(path)) in by_content]
 
 
 def content_hash(path: str | Path) -> bytes:

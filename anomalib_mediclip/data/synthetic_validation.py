@@ -14,8 +14,7 @@ from pandas import DataFrame
 from torchvision.transforms.v2 import Transform
 from torchvision.tv_tensors import Image, Mask
 
-from anomalib_mediclip.data.dataset import MedicalDataset
-from anomalib_mediclip.io import relative_names
+from anomalib_mediclip.data.dataset import MedicalDataset, image_names
 from anomalib_mediclip.synthesis import MedicalAnomalyGenerator
 
 MIN_PAINTED_IMAGES = 16
@@ -38,8 +37,8 @@ class SyntheticValidationDataset(AnomalibDataset):
         self._support = copy.deepcopy(support)
         self._seed = seed
         super().__init__(augmentations=support.augmentations)
-        self.samples = _validation_samples(support.samples)
-        self._names = relative_names(support.samples["image_path"])
+        self._names = image_names(support)
+        self.samples = _validation_samples(support.samples, self._names)
 
     @property
     def augmentations(self) -> Transform | None:
@@ -107,13 +106,14 @@ class SyntheticValidationDataset(AnomalibDataset):
         return image.as_subclass(torch.Tensor)
 
 
-def _validation_samples(support: DataFrame) -> DataFrame:
+def _validation_samples(support: DataFrame, names: dict[str, str]) -> DataFrame:
     """List every support image once as normal (round 0) and once for each round of painting (from 1)."""
     rounds = math.ceil(MIN_PAINTED_IMAGES / len(support))
     samples = DataFrame(
         [
             {
                 "image_path": image_path,
+                "image_name": names[image_path],
                 "label": "abnormal" if painting_round else "normal",
                 "label_index": int(painting_round > 0),
                 "mask_path": (),

@@ -21,11 +21,10 @@ from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
-from anomalib_mediclip.data.dataset import image_paths
+from anomalib_mediclip.data.dataset import image_names, image_paths
 from anomalib_mediclip.data.synthetic_validation import SyntheticValidationDataset
 from anomalib_mediclip.evaluation import CalibrationPostProcessor
 from anomalib_mediclip.evaluation.calibration import ScoreKind
-from anomalib_mediclip.io import relative_names
 from anomalib_mediclip.models.components.feature_cache import NoSpaceError, check_limit, storage_type
 from anomalib_mediclip.models.components.frozen_encoder import EncoderPrecision, FrozenEncoderModule
 from anomalib_mediclip.models.components.support_methods import LARGEST_SUPPORT, evenly_chosen, in_range
@@ -198,7 +197,7 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         """Get ready to paint, and paint and encode the views that all epochs take."""
         super().on_train_start()
         paths = image_paths(self.training_set)
-        names, chosen = relative_names(paths), evenly_chosen(len(paths), MAX_SOURCES)
+        names, chosen = image_names(self.training_set), evenly_chosen(len(paths), MAX_SOURCES)
         images = {paths[index]: self.support_image(index) for index in chosen}
         self.anomaly_generator.seed = self.used_seed
         self.anomaly_generator.set_support_set(list(images.values()))
@@ -234,7 +233,7 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         dataset: Any = getattr(self.trainer.val_dataloaders, "dataset", None)
         if self.model.memory_bank is None or not isinstance(dataset, SyntheticValidationDataset):
             return super().validation_head(features, batch)
-        names = relative_names(dict.fromkeys(image_paths(dataset)))
+        names = image_names(dataset)
         shown = [names[path] for path in batch.image_path or []]
         predictions: Any = self.model.head(features, torch.as_tensor(batch.image).shape[-2:], shown)
         return predictions
