@@ -49,8 +49,8 @@ class AuxiliaryData(FewShotDataModule):
 
     Args:
         auxiliary (dict[str, Any]): Data module of anomalib or of this package, as ``class_path`` (a full path in YAML
-            and on the command line) and ``init_args``. Where data modules of this class have a ``category`` and none is given, all categories below the folder are
-            taken. Nothing is downloaded.
+            and on the command line) and ``init_args``. Where data modules of this class have a ``category`` and none is
+            given, all categories below the folder are taken. Nothing is downloaded.
         medical (dict[str, Any]): :class:`FewShotDataModule`, likewise. Arguments that all of them have are given to
             this one: ``k_shot``, ``seed``, batch sizes, ...
         **kwargs: Further arguments of :class:`FewShotDataModule`.
