@@ -18,6 +18,7 @@ _PUBLIC = {
     "AUROC": "anomalib_mediclip.evaluation",
     "AnoDDPM": "anomalib_mediclip.models",
     "AnoDDPMModel": "anomalib_mediclip.models",
+    "AuxiliaryData": "anomalib_mediclip.data",
     "BUSI": "anomalib_mediclip.data",
     "BrainMRI": "anomalib_mediclip.data",
     "CalibrationPostProcessor": "anomalib_mediclip.evaluation",

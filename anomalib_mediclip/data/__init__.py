@@ -6,6 +6,7 @@
 Folders, arguments and labels of data sets say ``abnormal``; predictions, metrics and pictures say ``anomalous``.
 """
 
+from anomalib_mediclip.data.auxiliary import AuxiliaryData
 from anomalib_mediclip.data.brain_mri import BrainMRI
 from anomalib_mediclip.data.busi import BUSI
 from anomalib_mediclip.data.chexpert import CheXpert
@@ -20,6 +21,7 @@ from anomalib_mediclip.host.names import show_in
 
 __all__ = [
     "BUSI",
+    "AuxiliaryData",
     "BalancedSampler",
     "BrainMRI",
     "CheXpert",
@@ -33,4 +35,4 @@ __all__ = [
     "draw_support_set",
 ]
 
-show_in("anomalib.data", BUSI, BrainMRI, CheXpert, MedicalFolder, UnifiedData)
+show_in("anomalib.data", BUSI, BrainMRI, CheXpert, MedicalFolder, UnifiedData, AuxiliaryData)

@@ -181,7 +181,7 @@ class FewShotDataModule(FixedSplitsDataModule):
         self.val_data = SyntheticValidationDataset(self.train_data, seed=self.seed)
         self.test_data = MedicalDataset(to_dataframe(test, "test", task))
         self._pool_size = len(pool)
-        self._test_set_hash = self._hash_names(test)
+        self._test_set_hash = hash_of_names(test, self.root)
         self._describe_content(test)
         self._describe_support_set([sample.image for sample in support])
         warn_of_duplicates(self.support_set, [sample.image for sample in test])
@@ -227,13 +227,6 @@ class FewShotDataModule(FixedSplitsDataModule):
                 "and nothing is tested.",
                 self.name,
             )
-
-    def _hash_names(self, samples: Sequence[Sample]) -> str:
-        """Hash names and sizes of images and masks."""
-        digest = hashlib.sha256()
-        for path in (path for sample in samples for path in (sample.image, *sample.masks)):
-            digest.update(f"{Path(os.path.relpath(path, self.root)).as_posix()}\0{path.stat().st_size}\0".encode())
-        return digest.hexdigest()
 
     def read_samples(self) -> tuple[list[Sample], list[Sample]]:
         """List the images, from the authors' lists if they are there.
@@ -346,4 +339,20 @@ def hash_of_contents(files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def hash_of_names(samples: Sequence[Sample], folder: Path) -> str:
+    """Hash names and sizes of images and masks.
+
+    Args:
+        samples (Sequence[Sample]): Images with their masks.
+        folder (Path): Folder to which the names are relative.
+
+    Returns:
+        str: SHA-256 in hexadecimal.
+    """
+    digest = hashlib.sha256()
+    for path in (path for sample in samples for path in (sample.image, *sample.masks)):
+        digest.update(f"{Path(os.path.relpath(path, folder)).as_posix()}\0{path.stat().st_size}\0".encode())
     return digest.hexdigest()

@@ -3,6 +3,7 @@
 
 """Data modules that another data module is given as plain data: ``class_path`` and ``init_args``."""
 
+import inspect
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
@@ -44,3 +45,16 @@ def make_datamodule(base: type[Any], name: str, specification: Mapping[str, Any]
     except ArgumentError as error:
         msg = f"{name} is no {base.__name__}: {error}"
         raise ValueError(msg) from error
+
+
+def shared_arguments(base: type[Any]) -> dict[str, Any]:
+    """Return the arguments that all data modules of a class have, except the folder, with their defaults.
+
+    Args:
+        base (type[Any]): Class.
+
+    Returns:
+        dict[str, Any]: Defaults by name.
+    """
+    parameters = inspect.signature(base).parameters
+    return {name: parameter.default for name, parameter in parameters.items() if name != "root"}

@@ -4,7 +4,6 @@
 """Several data sets as one, for a model that serves all of them."""
 
 import hashlib
-import inspect
 import logging
 import os
 from collections.abc import Iterable, Sequence
@@ -16,11 +15,12 @@ import pandas as pd
 from anomalib import TaskType
 from torch.utils.data import DataLoader
 
+from anomalib_mediclip.data.auxiliary import AuxiliaryData
 from anomalib_mediclip.data.datamodule import MAX_CACHED_IMAGES, FewShotDataModule, hash_of_contents
 from anomalib_mediclip.data.dataset import MedicalDataset, image_names
 from anomalib_mediclip.data.duplicates import shared_images, warn_of_duplicates
 from anomalib_mediclip.data.samples import Sample, listed
-from anomalib_mediclip.data.specification import make_datamodule
+from anomalib_mediclip.data.specification import make_datamodule, shared_arguments
 from anomalib_mediclip.data.support_set import BalancedSampler
 from anomalib_mediclip.data.synthetic_validation import SyntheticValidationDataset
 from anomalib_mediclip.io import read_image
@@ -66,10 +66,14 @@ class UnifiedData(FewShotDataModule):
         if not parts:
             msg = "data.parts is empty: give the data sets to train on by name, each with class_path and init_args"
             raise ValueError(msg)
-        shared = shared_arguments() | kwargs
+        shared = shared_arguments(FewShotDataModule) | kwargs
         made = {
             name: make_datamodule(FewShotDataModule, f"data.parts.{name}", part, shared) for name, part in parts.items()
         }
+        with_auxiliary = [name for name, part in made.items() if isinstance(part, AuxiliaryData)]
+        if with_auxiliary:
+            msg = f"data.parts.{with_auxiliary[0]} is an AuxiliaryData, whose real anomalies would not be trained on"
+            raise ValueError(msg)
         super().__init__(root=_common_folder(part.root for part in made.values()), **kwargs)
         self._parts = made
 
@@ -148,12 +152,6 @@ class UnifiedData(FewShotDataModule):
                 ", ".join(coloured),
                 ", ".join(grey),
             )
-
-
-def shared_arguments() -> dict[str, Any]:
-    """Return the arguments that all few-shot data modules have, except the folder, with their defaults."""
-    parameters = inspect.signature(FewShotDataModule).parameters
-    return {name: parameter.default for name, parameter in parameters.items() if name != "root"}
 
 
 def _joined(datasets: dict[str, Any]) -> pd.DataFrame:

@@ -201,7 +201,7 @@ def test_a_disk_without_space_says_how_much_is_needed_and_what_would_fit(
 
     monkeypatch.setattr("shutil.disk_usage", lambda folder: Usage)
     model = tiny_model(official, views=20, cache_limit=0)
-    with pytest.raises(OSError, match=r"20 painted views of each of 8 support images take \d+ MB") as error:
+    with pytest.raises(OSError, match=r"20 views of each of 8 images take \d+ MB") as error:
         fitted(model, sample_data, tmp_path, epochs=30)
     assert re.search(r"has 1 MB free.*give --model.views [1-9]\d?, or give --model.views null", str(error.value))
 
@@ -264,7 +264,7 @@ def test_validation_images_are_encoded_once_where_every_epoch_predicts_them(offi
 def test_the_log_says_what_was_encoded(official, sample_data, tmp_path, caplog) -> None:
     with caplog.at_level(logging.INFO):
         fitted(tiny_model(official), sample_data, tmp_path, epochs=3)
-    assert "Painted and encoded 3 views of each of 8 support images" in caplog.text
+    assert "Encoded 3 views of each of 8 images" in caplog.text
 
 
 def test_a_progress_bar_says_what_takes_long(official, sample_data, tmp_path, capsys, monkeypatch) -> None:
@@ -275,7 +275,7 @@ def test_a_progress_bar_says_what_takes_long(official, sample_data, tmp_path, ca
     )
     fitted(tiny_model(official), sample_data, tmp_path / "shown", epochs=1, enable_progress_bar=True)
     fitted(tiny_model(official), sample_data, tmp_path / "hidden", epochs=1, enable_progress_bar=False)
-    assert titles == [("encoding 8 painted images", False), (None, True)]
+    assert titles == [("encoding 8 images", False), (None, True)]
 
 
 class Silent:

@@ -73,6 +73,8 @@ class FewShotModule(CheckpointMethods, ExportMethods, AnomalibModule):
     Attributes:
         MAX_EPOCHS (int): Epochs of a run for which the user gives no limit.
         SCORES (ScoreKind): Kind of the scores of such models; see :attr:`scores`.
+        LEARNS_REAL_ANOMALIES (bool): Whether a training may get real anomalies with their masks in place of normal
+            images; see :class:`~anomalib_mediclip.data.auxiliary.AuxiliaryData`.
         used_seed (int): Seed of the initial weights and of everything drawn in training: the option ``seed``; where
             that is None the global seed, or 0 if there is none.
         prediction_path (Path | None): Image or folder to predict when the engine is given no data;
@@ -88,6 +90,7 @@ class FewShotModule(CheckpointMethods, ExportMethods, AnomalibModule):
 
     MAX_EPOCHS: ClassVar[int]
     SCORES: ClassVar[ScoreKind] = "probability"
+    LEARNS_REAL_ANOMALIES: ClassVar[bool] = False
 
     model: Any  # nn.Module, whose parts are not declared here
     prediction_path: Path | None = None

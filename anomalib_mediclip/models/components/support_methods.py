@@ -6,8 +6,11 @@
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from anomalib.data import ImageItem
 from torch.utils.data import DataLoader
+from torchvision.tv_tensors import Mask
 
+from anomalib_mediclip.data.auxiliary import RealAnomalies
 from anomalib_mediclip.models.components.pre_processing import transform_of
 
 if TYPE_CHECKING:
@@ -24,7 +27,17 @@ class SupportMethods(TrainingHooks):
 
     @property
     def training_set(self) -> Any:
-        """Data set of the training, in the order of its files."""
+        """Normal images of the training, in the order of their files: the support set."""
+        real = self.real_anomalies
+        return self._trained_on if real is None else real.support
+
+    @property
+    def real_anomalies(self) -> RealAnomalies | None:
+        """Images with true masks to learn from in place of painted ones; None if the training has none."""
+        return self._trained_on if isinstance(self._trained_on, RealAnomalies) else None
+
+    @property
+    def _trained_on(self) -> Any:
         return cast("DataLoader[Any]", self.trainer.train_dataloader).dataset
 
     @property
@@ -54,6 +67,22 @@ class SupportMethods(TrainingHooks):
         """
         transform = transform_of(self.pre_processor)
         return in_range(transform(image) if transform else image)
+
+    def transformed_pair(self, item: ImageItem) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return an image with its mask as the model gets them.
+
+        Args:
+            item (ImageItem): Item with ``image``, float RGB ``(3, H, W)`` in [0, 1], and ``gt_mask``, bool ``(H, W)``.
+
+        Returns:
+            tuple[torch.Tensor, torch.Tensor]: Image ``(3, H, W)`` in [0, 1] and mask ``(H, W)``, bool, of the model's
+            size.
+        """
+        transform = transform_of(self.pre_processor)
+        image, mask = item.image, Mask(item.gt_mask)
+        if transform:
+            image, mask = transform(image, mask)
+        return in_range(image), mask.as_subclass(torch.Tensor)
 
 
 def evenly_chosen(number: int, largest: int) -> range:

@@ -21,6 +21,7 @@ from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
+from anomalib_mediclip.data.auxiliary import RealAnomalies
 from anomalib_mediclip.data.dataset import image_names, image_paths
 from anomalib_mediclip.data.synthetic_validation import SyntheticValidationDataset
 from anomalib_mediclip.evaluation import CalibrationPostProcessor
@@ -32,7 +33,13 @@ from anomalib_mediclip.models.mediclip.anomaly_map import Aggregation
 from anomalib_mediclip.models.mediclip.builder import AdapterType, build_mediclip
 from anomalib_mediclip.models.mediclip.loss import MediCLIPLoss
 from anomalib_mediclip.models.mediclip.memory_bank import MemoryBank
-from anomalib_mediclip.models.mediclip.painted_views import FreshPaintings, PaintedViews, check_views
+from anomalib_mediclip.models.mediclip.painted_views import (
+    FreshPaintings,
+    Paint,
+    PaintedViews,
+    RealBatches,
+    check_views,
+)
 from anomalib_mediclip.models.mediclip.prompting import ABNORMAL_TOKENS, NORMAL_TOKENS, PromptType
 from anomalib_mediclip.models.mediclip.torch_model import MediCLIPModel
 from anomalib_mediclip.synthesis import MedicalAnomalyGenerator, SynthesisOptions
@@ -110,6 +117,7 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
     """
 
     TRAINING_PART = "prompts"
+    LEARNS_REAL_ANOMALIES = True
     MAX_EPOCHS = 200  # official code; the paper does not say
     FROZEN = ("vision_encoder", "prompts.text_encoder")
     TRAINING_OPTIONS = FrozenEncoderModule.TRAINING_OPTIONS | {
@@ -123,7 +131,7 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
 
     model: MediCLIPModel
     anomaly_generator: MedicalAnomalyGenerator
-    _painted: FreshPaintings | PaintedViews | None = None
+    _painted: FreshPaintings | PaintedViews | RealBatches | None = None
 
     def __init__(
         self,
@@ -206,17 +214,40 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         if not self.trains:
             return
         views: int | None = self.hparams["views"]
-        if views is None:
+        real = self.real_anomalies
+        if real is not None:
+            self._take_real_anomalies(real, views)
+        elif views is None:
             self._painted = FreshPaintings(self.anomaly_generator, self.model.vision_encoder, names)
-            return
-        kept = images if self.repeats_support_set else {}
-        positions = {path: index for index, path in enumerate(paths)}
+        else:
+            kept = images if self.repeats_support_set else {}
+            positions = {path: index for index, path in enumerate(paths)}
 
-        def image(path: str) -> torch.Tensor:
-            return kept[path] if path in kept else self.support_image(positions[path])
+            def paint(path: str, view: int) -> tuple[torch.Tensor, torch.Tensor]:
+                image = kept[path] if path in kept else self.support_image(positions[path])
+                painted, mask = self.anomaly_generator(image, [names[path]], view)
+                return painted, mask[0]
 
+            self._encode_views(names, views, paint)
+
+    def _take_real_anomalies(self, real: RealAnomalies, views: int | None) -> None:
+        """Get ready to learn from real images; images that are always the same have one view."""
+        positions = {path: index for index, path in enumerate(image_paths(real))}
+
+        def view(path: str, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+            del number
+            image, mask = self.transformed_pair(real[positions[path]])
+            return image, mask.float()
+
+        if views is None:
+            self._painted = RealBatches(self.model.vision_encoder)
+        else:
+            self._encode_views(image_names(real), 1 if real.is_repeatable else views, view)
+
+    def _encode_views(self, names: dict[str, str], views: int, paint: Paint) -> None:
+        """Encode a number of views of each image, which all epochs take."""
         self._painted = PaintedViews(names, views, self.used_seed, self.feature_cache, self._epochs_to_train())
-        self._painted.encode(image, self.anomaly_generator, self._encode, self.shows_progress)
+        self._painted.encode(paint, self._encode, self.shows_progress)
 
     def _remember_support_set(self, memory_bank: MemoryBank, names: dict[str, str]) -> None:
         """Fill the memory bank; names of the support images are given by their paths."""
@@ -252,7 +283,7 @@ class MediCLIP(FrozenEncoderModule, AnomalibModule):
         return [features.to(kept).movedim(1, -1) for features in self.encode(images)]
 
     def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
-        """Compute the loss of a batch of painted support images (Eq. 3)."""
+        """Compute the loss of a batch of painted support images, or of real ones (Eq. 3)."""
         del args, kwargs
         assert self._painted is not None, "a training starts with on_train_start"
         patch_features, masks = self._painted(batch, in_range(batch.image), self.current_epoch)

@@ -1,10 +1,10 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Where a training takes its painted images from: painted afresh for each epoch, or painted and encoded once.
+"""Where a training takes its anomalies from: painted afresh for each epoch, or painted and encoded once, or real ones.
 
 The encoder is frozen. A number of painted views of each support image, encoded before the first step, therefore serve
-all epochs, and a step needs the encoder no more.
+all epochs, and a step needs the encoder no more. Real images with their true masks serve in the same way.
 """
 
 import logging
@@ -26,6 +26,7 @@ SAMPLED = 4  # the loss of views is taken on every fourth pixel of a side, which
 
 Painted = tuple[list[torch.Tensor], torch.Tensor]
 Encode = Callable[[torch.Tensor], list[torch.Tensor]]
+Paint = Callable[[str, int], tuple[torch.Tensor, torch.Tensor]]
 
 
 class FreshPaintings:
@@ -57,6 +58,22 @@ class FreshPaintings:
         return self._encode(painted), masks.squeeze(1)
 
 
+class RealBatches:
+    """Encodes batches of real images with their true masks, in place of painted ones.
+
+    Args:
+        encode (Callable): Returns the patch features of images ``(B, 3, H, W)``.
+    """
+
+    def __init__(self, encode: Encode) -> None:
+        self._encode = encode
+
+    def __call__(self, batch: ImageBatch, images: torch.Tensor, epoch: int) -> Painted:
+        """Encode a batch as it is; see :meth:`FreshPaintings.__call__`."""
+        del epoch
+        return self._encode(images), torch.as_tensor(batch.gt_mask).float()
+
+
 class PaintedViews:
     """Painted views of the support images, encoded once; each epoch takes one view of each image.
 
@@ -85,16 +102,15 @@ class PaintedViews:
 
     def encode(
         self,
-        image: Callable[[str], torch.Tensor],
-        generator: MedicalAnomalyGenerator,
+        paint: Paint,
         encode: Encode,
         with_progress: bool,
     ) -> None:
         """Paint and encode the views.
 
         Args:
-            image (Callable[[str], torch.Tensor]): Returns a support image ``(3, H, W)`` in [0, 1] by its path.
-            generator (MedicalAnomalyGenerator): Generator with its support set.
+            paint (Callable[[str, int], tuple[torch.Tensor, torch.Tensor]]): Returns a view of an image, by the path of
+                the image and the number of the view: ``(3, H, W)`` in [0, 1], and its mask ``(H, W)``, float32.
             encode (Callable): Returns the patch features of images ``(B, 3, H, W)`` as they are to be kept: channels
                 last, ``(B, H_j, W_j, C_j)``, because the adapters are fastest with these side by side in memory.
             with_progress (bool): Whether to show a progress bar.
@@ -107,10 +123,10 @@ class PaintedViews:
         number = len(paths) * len(self._encoded_epochs)
 
         def painted(path: str, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
-            changed, mask = generator(image(path), [self._names[path]], self.view_of(path, epoch))
-            return changed, sampled(mask[0])
+            image, mask = paint(path, self.view_of(path, epoch))
+            return image, sampled(mask)
 
-        with progress_bar(f"encoding {number} painted images" if with_progress else None, number) as progress:
+        with progress_bar(f"encoding {number} images" if with_progress else None, number) as progress:
             for index, epoch in enumerate(self._encoded_epochs):
                 items = ((path, painted(path, epoch)) for path in paths)
                 try:
@@ -118,7 +134,7 @@ class PaintedViews:
                 except NoSpaceError as error:
                     raise OSError(self._cure(error)) from error
         logger.info(
-            "Painted and encoded %d views of each of %d support images in %.0f s (%s).",
+            "Encoded %d views of each of %d images in %.0f s (%s).",
             len(self._encoded_epochs),
             len(paths),
             time.perf_counter() - start,
@@ -131,7 +147,7 @@ class PaintedViews:
         fitting = error.fitting(views)
         fewer = f"give --model.views {fitting}, or " if fitting else ""
         return (
-            f"The features of {views} painted views of each of {len(self._names)} support images take "
+            f"The features of {views} views of each of {len(self._names)} images take "
             f"{readable(error.needed)}, and {error.folder} has {readable(error.free)} free. Free some "
             f"space there, {fewer}give --model.views null, which keeps nothing."
         )

@@ -35,6 +35,27 @@ def save_folder(root: Path, masks: Iterable[str] = (), normal: int = 6, abnormal
     return root
 
 
+def save_industrial(root: Path, categories: Iterable[str], defect: str = "broken", suffix: str = "_mask") -> Path:
+    """Build the layout of MVTec AD: grey images, and squares of noise in the anomalous ones; colour is everywhere.
+
+    anomalib's VisA has the same below ``visa_pytorch``, with the one defect ``bad`` and masks named like the images.
+    """
+    for offset, category in enumerate(categories):
+        rng = np.random.default_rng(offset)
+        for folder, count in {"train/good": 2, "test/good": 2, f"test/{defect}": 3}.items():
+            for number in range(count):
+                pixels = rng.integers(90, 110, (SIDE, SIDE, 3), dtype=np.uint8)
+                if folder == f"test/{defect}":
+                    row, column = rng.integers(0, SIDE - 16, 2)
+                    window = slice(row, row + 16), slice(column, column + 16)
+                    pixels[window] = rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)
+                    mask = np.zeros((SIDE, SIDE), dtype=np.uint8)
+                    mask[window] = 255
+                    _save(root / category / "ground_truth" / defect / f"{number:03}{suffix}.png", mask)
+                _save(root / category / folder / f"{number:03}.png", pixels)
+    return root
+
+
 def _save(path: Path, pixels: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)

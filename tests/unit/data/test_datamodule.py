@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from jsonargparse import ArgumentError, ArgumentParser
 from lightning.pytorch.trainer.states import TrainerFn
 from torchvision.transforms import v2
 
@@ -44,10 +45,22 @@ class TestDraw:
         assert len(draws) > 15
         assert draw_support_set(32, 4, 7) == draw_support_set(32, 4, 7)
 
-    def test_none_takes_all(self) -> None:
-        assert draw_support_set(5, None, seed=3) == [0, 1, 2, 3, 4] == draw_support_set(5, 5, seed=3)
+    def test_all_takes_all_and_so_does_none(self) -> None:
+        for k_shot in ("all", None, 5):
+            assert draw_support_set(5, k_shot, seed=3) == [0, 1, 2, 3, 4]
 
-    @pytest.mark.parametrize("k_shot", [33, 0, -1])
+    @pytest.mark.parametrize("given", ["all", "null"])
+    def test_all_can_be_given_as_text(self, given: str, root: Path) -> None:
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_subclass_arguments(FewShotDataModule, "data")
+        parsed = parser.parse_args(["--data=MedicalFolder", f"--data.root={root}", f"--data.k_shot={given}"])
+        datamodule = parser.instantiate_classes(parsed).data
+        datamodule.setup()
+        assert len(datamodule.support_set) == 12 == datamodule.describe()["k_shot"]
+        with pytest.raises(ArgumentError, match="every"):
+            parser.parse_args(["--data=MedicalFolder", "--data.k_shot=every"])
+
+    @pytest.mark.parametrize("k_shot", [33, 0, -1, "every"])
     def test_impossible_numbers_are_named(self, k_shot: int) -> None:
         with pytest.raises(ValueError, match=rf"k_shot={k_shot} .* pool of 32"):
             draw_support_set(32, k_shot, seed=0)
