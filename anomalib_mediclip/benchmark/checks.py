@@ -35,7 +35,9 @@ def find_problems(configuration: BenchmarkConfiguration) -> list[str]:
         problems += _problem_of(f"models.{name}", _check_model, model)
         problems += _problem_of(f"models.{name}.trainer", _check_trainer, model.get("trainer", {}))
     for name, data in configuration.data.items():
-        problems += _problem_of(f"data.{name}", _check_data, data, configuration.k_shot)
+        problems += _problem_of(
+            f"data.{name}", _check_data, data, configuration.k_shot, name in configuration.trained_on
+        )
     return problems
 
 
@@ -54,13 +56,16 @@ def _check_model(model: dict[str, Any]) -> None:
     parse_init_args(find_model_class(model["class_path"]), model, {})
 
 
-def _check_data(data: dict[str, Any], k_shot: Collection[int]) -> None:
-    """Refuse a data set that does not exist, or has too few images."""
+def _check_data(data: dict[str, Any], k_shot: Collection[int | str], is_trained_on: bool) -> None:
+    """Refuse a data set that does not exist, or has too few images to train on."""
     _refuse(data.get("init_args", {}), SET_BY_BENCHMARK["data"], "init_args")
-    pool, _ = make_datamodule(data, {}).read_samples()
-    if max(k_shot) > len(pool):
-        msg = f"k_shot {max(k_shot)} is more than the {len(pool)} normal images to draw from"
-        raise ValueError(msg)
+    datamodule = make_datamodule(data, {})
+    largest = max((size for size in k_shot if isinstance(size, int)), default=0) if is_trained_on else 0
+    for part in getattr(datamodule, "parts", {"": datamodule}).values():
+        pool, _ = part.read_samples()
+        if largest > len(pool):
+            msg = f"k_shot {largest} is more than the {len(pool)} normal images of {part.root} to draw from"
+            raise ValueError(msg)
 
 
 def _check_trainer(trainer: dict[str, Any]) -> None:

@@ -109,7 +109,7 @@ class FewShotJob(Job):
             figures = run_isolated(self.measure, task_id or 0, log=self.folder / LOG)
         except Exception as error:  # one broken job must not stop the others
             failure = {"error": " ".join(f"{type(error).__name__}: {error}".split())}
-            figures = {name: failure for name in self.tests}
+            figures = dict.fromkeys(self.tests, failure)
         for tested_on, measured in figures.items():
             row = self._row(tested_on) | measured
             try:

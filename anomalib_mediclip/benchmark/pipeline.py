@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from anomalib.pipelines.components.base import JobGenerator, Pipeline, Runner
+from anomalib.pipelines.components.base import JobGenerator, Runner
 from anomalib.pipelines.components.runners import ParallelRunner, SerialRunner
 from filelock import FileLock, Timeout
 from jsonargparse import ArgumentParser, Namespace

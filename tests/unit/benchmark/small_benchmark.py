@@ -21,7 +21,8 @@ PIXEL_AUROC = {"MediCLIP": [0.85, 0.86, 0.87], "SimpleNet": [0.6, 0.6, 0.63]}
 def job(data: str, k_shot: int | None, seed: int | None, model: str, **figures: Any) -> dict[str, Any]:
     """A row of results.csv."""
     return {
-        "trained_on": data, "tested_on": data, "k_shot": k_shot, "seed": seed, "model": model, "support_set_hash": f"{data}{k_shot}{seed}" * 9,
+        "trained_on": data, "tested_on": data, "k_shot": k_shot, "seed": seed, "model": model,
+        "support_set_hash": f"{data}{k_shot}{seed}" * 9,
         "device": "cpu", "versions": "anomalib 2.7.0", "steps": 200, "fit_seconds": 60, "test_seconds": 3.25,
         "images_per_second": 9.23, "latency_ms": 12.5, "peak_memory_mb": 1024, "trainable_parameters": 409600,
         **figures,

@@ -98,7 +98,7 @@ def test_data_root_places_relative_roots_only(tmp_path: Path) -> None:
     ("changes", "words"),
     [
         ({"seeds": None}, ["few_shot_benchmark", "seeds"]),
-        ({"modles": {}}, ["few_shot_benchmark.modles"]),
+        ({"modles": {"A": {}}}, ["few_shot_benchmark.modles"]),
         ({"k_shot": 4}, ["k_shot", "list"]),
         ({"data": {}}, ["data", "not empty"]),
         ({"models": {"A": {"init_args": {}}}}, ["'A'", "class_path"]),
@@ -106,7 +106,7 @@ def test_data_root_places_relative_roots_only(tmp_path: Path) -> None:
         ({"data": {"A": "BUSI"}}, ["'A'", "class_path"]),
         ({"seeds": [0, 0]}, ["seeds", "twice"]),
         ({"k_shot": ["four"]}, ["k_shot", "four"]),
-        ({"k_shot": [True]}, ["k_shot", "numbers"]),
+        ({"k_shot": [True]}, ["k_shot", "bool"]),
         ({"k_shot": []}, ["k_shot", "not empty"]),
         ({"train_on": ["yours"]}, ["train_on names yours", "mine"]),
         ({"test_on": ["mine", "mine"]}, ["test_on", "twice"]),
