@@ -73,7 +73,6 @@ class BenchmarkConfiguration:
     device: str = "cpu"
 
     @property
-    @property
     def folder(self) -> Path:
         """Folder of the results."""
         return self.output or Path("results") / SECTION
