@@ -48,11 +48,11 @@ class AuxiliaryData(FewShotDataModule):
     bank and calibrates the model. Only models that learn from pairs of image and mask can be trained so: MediCLIP.
 
     Args:
-        auxiliary (dict[str, Any]): Data module of anomalib or of this package, as ``class_path`` (a full path in YAML
-            and on the command line) and ``init_args``. Where data modules of this class have a ``category`` and none is
-            given, all categories below the folder are taken. Nothing is downloaded.
-        medical (dict[str, Any]): :class:`FewShotDataModule`, likewise. Arguments that all of them have are given to
-            this one: ``k_shot``, ``seed``, batch sizes, ...
+        auxiliary (dict[str, Any] | None): Data module of anomalib or of this package, as ``class_path`` (a full path in
+            YAML and on the command line) and ``init_args``. Where data modules of this class have a ``category`` and
+            none is given, all categories below the folder are taken. Nothing is downloaded.
+        medical (dict[str, Any] | None): :class:`FewShotDataModule`, likewise. Arguments that all of them have are given
+            to this one: ``k_shot``, ``seed``, batch sizes, ...
         **kwargs: Further arguments of :class:`FewShotDataModule`.
 
     Raises:
@@ -68,7 +68,9 @@ class AuxiliaryData(FewShotDataModule):
 
     expected_layout = "the folders of its medical data set"
 
-    def __init__(self, auxiliary: dict[str, Any], medical: dict[str, Any], **kwargs: Any) -> None:
+    def __init__(
+        self, auxiliary: dict[str, Any] | None = None, medical: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
         tested = make_datamodule(
             FewShotDataModule, "data.medical", medical, shared_arguments(FewShotDataModule) | kwargs
         )
@@ -79,7 +81,7 @@ class AuxiliaryData(FewShotDataModule):
         super().__init__(root=tested.root, **kwargs)
         self.medical: FewShotDataModule = tested
         self.auxiliary: AnomalibDataModule = source
-        self._specification = auxiliary
+        self._specification = auxiliary or {}
         self._source_name = source.name
         self._source_hash = ""
 

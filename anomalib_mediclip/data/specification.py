@@ -11,13 +11,15 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser
 
 
-def make_datamodule(base: type[Any], name: str, specification: Mapping[str, Any], arguments: Mapping[str, Any]) -> Any:
+def make_datamodule(
+    base: type[Any], name: str, specification: Mapping[str, Any] | None, arguments: Mapping[str, Any]
+) -> Any:
     """Make a data module without reading anything, checked by jsonargparse as on the command line.
 
     Args:
         base (type[Any]): Class of data modules of which it must be, itself or a subclass.
         name (str): Option that holds the specification, for messages: ``"data.parts.busi"``.
-        specification (Mapping[str, Any]): ``class_path``, a name or full path, and perhaps ``init_args``.
+        specification (Mapping[str, Any] | None): ``class_path``, a name or full path, and perhaps ``init_args``.
         arguments (Mapping[str, Any]): Further arguments. They are not to be among the ``init_args``.
 
     Returns:

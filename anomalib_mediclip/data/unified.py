@@ -44,9 +44,9 @@ class UnifiedData(FewShotDataModule):
     images as unknown in every pixel, which pixel metrics leave out.
 
     Args:
-        parts (dict[str, dict[str, Any]]): Data sets by name, each as ``class_path`` and ``init_args`` of a
-            :class:`FewShotDataModule`. Arguments that all data modules have are given to this one and hold for all:
-            ``k_shot`` (of each set), ``seed``, batch sizes, ...
+        parts (dict[str, dict[str, Any]] | None): Data sets by name, at least one, each as ``class_path`` and
+            ``init_args`` of a :class:`FewShotDataModule`. Arguments that all data modules have are given to this one
+            and hold for all: ``k_shot`` (of each set), ``seed``, batch sizes, ...
         **kwargs: Further arguments of :class:`FewShotDataModule`.
 
     Raises:
@@ -62,7 +62,7 @@ class UnifiedData(FewShotDataModule):
 
     expected_layout = "the folders of its parts"
 
-    def __init__(self, parts: dict[str, dict[str, Any]], **kwargs: Any) -> None:
+    def __init__(self, parts: dict[str, dict[str, Any]] | None = None, **kwargs: Any) -> None:
         if not parts:
             msg = "data.parts is empty: give the data sets to train on by name, each with class_path and init_args"
             raise ValueError(msg)

@@ -120,6 +120,12 @@ class TestMedicalSide:
 
 
 class TestMistakes:
+    def test_half_of_the_data(self, mvtec: dict, medical: dict) -> None:
+        with pytest.raises(ValueError, match=r"data\.medical is None: give a mapping with class_path"):
+            AuxiliaryData(mvtec)
+        with pytest.raises(ValueError, match=r"data\.auxiliary is None: give a mapping with class_path"):
+            AuxiliaryData(medical=medical)
+
     def test_no_anomalies(self, mvtec: dict, medical: dict, tmp_path: Path) -> None:
         for category in ("bottle", "cable"):
             shutil.rmtree(tmp_path / "mvtec" / category / "test" / "broken")

@@ -153,8 +153,9 @@ class TestSets:
 
 class TestMistakes:
     def test_no_parts(self) -> None:
-        with pytest.raises(ValueError, match=r"data\.parts is empty"):
-            UnifiedData({})
+        for parts in ({}, None):
+            with pytest.raises(ValueError, match=r"data\.parts is empty"):
+                UnifiedData(parts)
 
     def test_no_class(self) -> None:
         with pytest.raises(ValueError, match=r"data\.parts\.brain is .*datasets.*give a mapping with class_path"):
