@@ -7,7 +7,8 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import PurePath
+from typing import TypeVar
 
 # "_mask", "-seg", " label" at the end of a name, with or without a number: "benign (4)_mask_1"
 _MASK_SUFFIX = re.compile(r"[ _-](mask|seg|segmentation|label|gt)([ _-]?\d+)?$")
@@ -15,20 +16,24 @@ _MASK_FOLDER = re.compile(r"mask|label|ground[ _-]?truth", re.IGNORECASE)  # how
 _PERHAPS_MASK_FOLDER = re.compile(r"mask|label|ground[ _-]?truth|gt$|seg|annot|box|contour|roi", re.IGNORECASE)
 _IMAGE_FOLDER = re.compile(r"(images?|imgs?)$", re.IGNORECASE)
 
+AnyPath = TypeVar("AnyPath", bound=PurePath)  # of a file, or of a file in an archive
 
-def split_masks(files: Sequence[Path], folder: Path, mask_folder: Path | None = None) -> tuple[list[Path], list[Path]]:
+
+def split_masks(
+    files: Sequence[AnyPath], folder: PurePath, mask_folder: PurePath | None = None
+) -> tuple[list[AnyPath], list[AnyPath]]:
     """Tell images from masks among the files of a folder.
 
     A mask lies in the folder of masks, or in one whose name begins with ``mask``, ``label`` or ``ground_truth``; or it
     lies beside ``X.png`` and is called ``X_mask.png``, ``X_seg.png`` and so on.
 
     Args:
-        files (Sequence[Path]): Files, all under ``folder``.
-        folder (Path): Folder that was searched.
-        mask_folder (Path | None, optional): Folder all of whose files are masks. Defaults to ``None``.
+        files (Sequence[PurePath]): Files, all under ``folder``.
+        folder (PurePath): Folder that was searched.
+        mask_folder (PurePath | None, optional): Folder all of whose files are masks. Defaults to ``None``.
 
     Returns:
-        tuple[list[Path], list[Path]]: Images and masks, in the order given.
+        tuple[list[PurePath], list[PurePath]]: Images and masks, in the order given.
 
     Example:
         >>> images, masks = split_masks([Path("i/1.png"), Path("i/1_mask.png"), Path("i/labels/2.png")], Path("i"))
@@ -37,7 +42,7 @@ def split_masks(files: Sequence[Path], folder: Path, mask_folder: Path | None = 
     """
     keys = {(path.parent, _key(path)) for path in files}
 
-    def is_mask(path: Path) -> bool:
+    def is_mask(path: PurePath) -> bool:
         bare = _MASK_SUFFIX.sub("", _key(path))
         return (
             (mask_folder is not None and path.is_relative_to(mask_folder))
@@ -73,11 +78,11 @@ def may_hold_masks(name: str) -> bool:
 
 
 def pair_masks(
-    images: Sequence[Path],
-    masks: Sequence[Path],
-    image_folder: Path,
-    mask_folder: Path,
-) -> dict[Path, tuple[Path, ...]]:
+    images: Sequence[AnyPath],
+    masks: Sequence[AnyPath],
+    image_folder: PurePath,
+    mask_folder: PurePath,
+) -> dict[AnyPath, tuple[AnyPath, ...]]:
     """Find the masks of each image by name, never by position.
 
     A mask belongs to the image of the same stem, regardless of case and of the form of accents; without one, to that
@@ -86,13 +91,14 @@ def pair_masks(
     sub-folders share a stem, the sub-folder of the mask decides.
 
     Args:
-        images (Sequence[Path]): Images, all under ``image_folder``.
-        masks (Sequence[Path]): Masks, all under ``mask_folder``.
-        image_folder (Path): Folder to which the sub-folders of images are relative.
-        mask_folder (Path): Folder to which the sub-folders of masks are relative.
+        images (Sequence[PurePath]): Images, all under ``image_folder``.
+        masks (Sequence[PurePath]): Masks, all under ``mask_folder``.
+        image_folder (PurePath): Folder to which the sub-folders of images are relative.
+        mask_folder (PurePath): Folder to which the sub-folders of masks are relative.
 
     Returns:
-        dict[Path, tuple[Path, ...]]: Masks of each image, in the order given; images without a mask are left out.
+        dict[PurePath, tuple[PurePath, ...]]: Masks of each image, in the order given; images without a
+            mask are left out.
 
     Raises:
         ValueError: If a mask belongs to no image or to several.
@@ -103,10 +109,10 @@ def pair_masks(
         >>> [(image.name, masks[0].name) for image, masks in pairs.items()]
         [('10.png', '10_mask.png')]
     """
-    by_stem: dict[str, list[Path]] = defaultdict(list)
+    by_stem: dict[str, list[AnyPath]] = defaultdict(list)
     for image in images:
         by_stem[_key(image)].append(image)
-    pairs: dict[Path, tuple[Path, ...]] = {}
+    pairs: dict[AnyPath, tuple[AnyPath, ...]] = {}
     for mask in masks:
         named = by_stem.get(_key(mask)) or by_stem.get(_MASK_SUFFIX.sub("", _key(mask)), [])
         image = _only_image(mask, named, image_folder, mask_folder)
@@ -114,12 +120,29 @@ def pair_masks(
     return pairs
 
 
-def _key(path: Path) -> str:
+def is_named_like(mask: PurePath, image: PurePath) -> bool:
+    """Tell whether the name of a mask says that it belongs to an image.
+
+    Args:
+        mask (PurePath): Mask.
+        image (PurePath): Image.
+
+    Returns:
+        bool: Whether :func:`pair_masks` would pair them, if no other image fits.
+
+    Example:
+        >>> is_named_like(PurePath("1_mask_2.png"), PurePath("1.jpg"))
+        True
+    """
+    return _key(image) in (_key(mask), _MASK_SUFFIX.sub("", _key(mask)))
+
+
+def _key(path: PurePath) -> str:
     """Return the stem of a name as names are compared: macOS writes accents apart, Linux in one character."""
     return unicodedata.normalize("NFC", path.stem).casefold()
 
 
-def _only_image(mask: Path, named: list[Path], image_folder: Path, mask_folder: Path) -> Path:
+def _only_image(mask: AnyPath, named: list[AnyPath], image_folder: PurePath, mask_folder: PurePath) -> AnyPath:
     """Return the one image of a mask among those that its name fits."""
     if not named:
         msg = f"mask {mask} has no image of its name in {image_folder}: add the image, or rename or move the mask"
@@ -138,7 +161,7 @@ def _only_image(mask: Path, named: list[Path], image_folder: Path, mask_folder: 
     return named[0]
 
 
-def _place(path: Path, folder: Path) -> tuple[str, ...]:
+def _place(path: PurePath, folder: PurePath) -> tuple[str, ...]:
     """Return the sub-folders of a file, without those that only tell images from masks."""
     parts = path.relative_to(folder).parent.parts
     return tuple(part for part in parts if not looks_like_masks(part) and not _IMAGE_FOLDER.match(part))

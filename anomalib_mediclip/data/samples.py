@@ -4,7 +4,7 @@
 """List of the images of a data set, with their labels and masks."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from anomalib import TaskType
@@ -57,11 +57,11 @@ def to_dataframe(samples: Sequence[Sample], split: str, task: TaskType) -> DataF
     return dataframe
 
 
-def listed(names: Sequence[str | Path]) -> str:
+def listed(names: Sequence[str | PurePath]) -> str:
     """List the first ten names for a message.
 
     Args:
-        names (Sequence[str | Path]): Names or paths.
+        names (Sequence[str | PurePath]): Names or paths.
 
     Returns:
         str: Names, and dots if there are more.

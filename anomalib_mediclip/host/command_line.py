@@ -20,6 +20,7 @@ from pathlib import Path
 from types import MethodType
 from typing import Any
 
+from anomalib_mediclip.host.added_commands import add_to_groups
 from anomalib_mediclip.host.engine import is_own
 from anomalib_mediclip.host.messages import check_predicted, construct, end_with_sentence, log_once, misplaced_option
 from anomalib_mediclip.host.wrapping import wrap
@@ -34,6 +35,7 @@ def install() -> None:
     wrap(cli, "main", end_with_sentence)
     cli_class = cli.AnomalibCLI
     wrap(cli_class, "__init__", keep_arguments)
+    wrap(cli_class, "add_subcommands", add_to_groups)
     wrap(cli_class, "add_arguments_to_parser", add_arguments)
     wrap(cli_class, "before_instantiate_classes", complete_configuration)
     wrap(cli_class, "instantiate_classes", instantiate_and_apply)

@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 IMAGE_EXTENSIONS = (
@@ -114,6 +114,34 @@ def search(folder: str | Path, left_out: Collection[str | Path] = ()) -> Found:
     return Found(sorted(images, key=natural_key), skipped)
 
 
+def list_files(folder: Path) -> list[Path]:
+    """List all files below a folder, whatever they are, but hidden files and what operating systems add.
+
+    Args:
+        folder (Path): Folder to search; links are followed as in :func:`search`.
+
+    Returns:
+        list[Path]: Files in natural order; paths start with the folder. Unreadable folders and broken links too.
+    """
+    return sorted(_walk(folder, set(), ()), key=natural_key)
+
+
+def is_left_out(path: PurePath) -> bool:
+    """Tell whether a path is hidden, or lies in what operating systems and file servers add.
+
+    Args:
+        path (PurePath): Path relative to the folder that is searched.
+
+    Returns:
+        bool: True if :func:`search` would not look at it.
+
+    Example:
+        >>> is_left_out(PurePath("__MACOSX/scans/1.png")), is_left_out(PurePath("scans/1.png"))
+        (True, False)
+    """
+    return any(_is_left_out(part) for part in path.parts)
+
+
 def describe_skipped(skipped: Counter[str]) -> str:
     """Describe files that are no images.
 
@@ -139,12 +167,17 @@ def _walk(folder: Path, left_out: set[tuple[int, int]], above: tuple[tuple[int, 
         yield folder
         return
     for entry in entries:
-        if entry.name.startswith(".") or entry.name.lower() in _SYSTEM_NAMES:
+        if _is_left_out(entry.name):
             continue
         if not entry.is_dir():
             yield entry
         elif _identity(entry) not in left_out and _identity(entry) not in above:
             yield from _walk(entry, left_out, above)
+
+
+def _is_left_out(name: str) -> bool:
+    """Tell whether a file or folder of this name is hidden or added by a system."""
+    return name.startswith(".") or name.lower() in _SYSTEM_NAMES
 
 
 def _identity(folder: Path) -> tuple[int, int]:
@@ -163,11 +196,11 @@ def _kind(path: Path) -> str:
     return ".nii.gz" if path.name.lower().endswith(".nii.gz") else ending or "without extension"
 
 
-def natural_key(path: str | Path) -> tuple[list[list[str | int]], str]:
+def natural_key(path: str | PurePath) -> tuple[list[list[str | int]], str]:
     """Return the key that sorts paths as people do: numbers by value, letters regardless of case.
 
     Args:
-        path (str | Path): Path or name.
+        path (str | PurePath): Path or name.
 
     Returns:
         tuple[list[list[str | int]], str]: Key for ``sorted``.
@@ -176,7 +209,7 @@ def natural_key(path: str | Path) -> tuple[list[list[str | int]], str]:
         >>> sorted(["b10.png", "B2.png", "a.png"], key=natural_key)
         ['a.png', 'B2.png', 'b10.png']
     """
-    parts = Path(path).parts
+    parts = PurePath(path).parts
     # re.split puts text at even and digits at odd positions, so that text is only ever compared with text
     return [[_natural_token(token) for token in re.split(r"(\d+)", part)] for part in parts], str(path)
 
