@@ -8,12 +8,13 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import pandas as pd
+from tqdm import tqdm
 
 from anomalib_mediclip.data.busi import is_mask as is_busi_mask
 from anomalib_mediclip.data.chexpert import read_frontal, without_folder
 from anomalib_mediclip.data.masks import pair_masks, split_masks
 from anomalib_mediclip.data.samples import listed
-from anomalib_mediclip.io import IMAGE_EXTENSIONS, natural_key
+from anomalib_mediclip.io import IMAGE_EXTENSIONS, images_in, natural_key
 from anomalib_mediclip.prepare.archive import Archive
 from anomalib_mediclip.prepare.label_table import LabelRow, read_label_table
 
@@ -80,7 +81,7 @@ def read_entries(archive: Archive, labels: Path | None = None) -> Listing:
             table is wrong.
         FileNotFoundError: If a list names images that are not there.
     """
-    images = [name for name in archive.names if name.suffix.lower() in IMAGE_EXTENSIONS]
+    images = _find_images(archive)
     if not images:
         msg = f"{archive.path} holds no images, only {listed(archive.names)}: give the folder or zip file of the images"
         raise ValueError(msg)
@@ -100,6 +101,18 @@ def read_entries(archive: Archive, labels: Path | None = None) -> Listing:
 def _place(entry: Entry) -> tuple[list[list[str | int]], str]:
     """Return the key of the natural order."""
     return natural_key(entry.name)
+
+
+def _find_images(archive: Archive) -> list[PurePosixPath]:
+    """Return the images of an archive: pictures by their ending, DICOM and NIfTI by their content."""
+
+    def is_image(name: PurePosixPath) -> bool:
+        if name.suffix.lower() in IMAGE_EXTENSIONS:
+            return True
+        with archive.file(name) as path:
+            return bool(images_in(path))
+
+    return [name for name in tqdm(archive.names, "listing", leave=False, delay=3, unit="file") if is_image(name)]
 
 
 def require_normal(archive: Archive, layout: str, entries: Sequence[Entry]) -> None:

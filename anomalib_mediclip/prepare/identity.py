@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from pydicom import dcmread
-from pydicom.dataset import Dataset
+from anomalib_mediclip.io import kind_of, read_values
 
 _WORD = re.compile(r"[^\W_]+")
 _IDENTIFYING = ("PatientID", "PatientName", "PatientBirthDate", "AccessionNumber", "OtherPatientIDs")
@@ -29,21 +28,25 @@ class Identity(NamedTuple):
 
 
 def read_identity(path: Path) -> Identity:
-    """Read whom a DICOM file shows.
+    """Read whom an image shows.
 
     Args:
-        path (Path): DICOM file.
+        path (Path): Image file.
 
     Returns:
-        Identity: By the patient's number; by name and birth date where there is none; empty without either.
+        Identity: Of a DICOM file, by the patient's number, or by name and birth date where there is none. Empty without
+            either, and for any other file.
+
+    Raises:
+        ImageFileError: If it is DICOM and its header is damaged.
     """
-    tags = [*_IDENTIFYING, "IssuerOfPatientID"]
-    dataset = dcmread(path, force=True, stop_before_pixels=True, specific_tags=tags)
-    number, name, born, *_ = (_text(dataset, keyword) for keyword in _IDENTIFYING)
-    named = f"{name}\0{born}" if name else ""
-    patient = f"{number}\0{_text(dataset, 'IssuerOfPatientID')}" if number else named
-    values = [_text(dataset, keyword) for keyword in _IDENTIFYING]
-    return Identity(patient, frozenset(word for value in values for word in _words(value)))
+    if kind_of(path) != "dicom":
+        return Identity()
+    values = read_values(path, [*_IDENTIFYING, "IssuerOfPatientID"])
+    named = f"{values['PatientName']}\0{values['PatientBirthDate']}" if values["PatientName"] else ""
+    numbered = f"{values['PatientID']}\0{values['IssuerOfPatientID']}" if values["PatientID"] else ""
+    words = frozenset(word for keyword in _IDENTIFYING for word in _words(values[keyword]))
+    return Identity(numbered or named, words)
 
 
 def hide(name: PurePosixPath, words: frozenset[str], pseudonym: str) -> PurePosixPath:
@@ -127,15 +130,6 @@ def words_by_patient(identities: Iterable[Identity], pseudonyms: Iterable[str]) 
         for word in identity.words:
             found[word].add(pseudonym or "patient")
     return {word: min(names) for word, names in found.items()}
-
-
-def _text(dataset: Dataset, keyword: str) -> str:
-    """Return an attribute as text, empty if it is missing or cannot be read."""
-    try:
-        value = dataset.get(keyword)
-    except Exception:  # a damaged attribute, whose value must not get into a message
-        return ""
-    return "" if value is None else str(value).strip()
 
 
 def _words(value: str) -> list[str]:

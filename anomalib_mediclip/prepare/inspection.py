@@ -16,10 +16,10 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from anomalib_mediclip.data.samples import LISTED_IN_ERRORS
-from anomalib_mediclip.io import read_header, read_image, read_mask
+from anomalib_mediclip.io import images_in, read_header, read_image, read_mask
 from anomalib_mediclip.prepare.archive import Archive
 from anomalib_mediclip.prepare.entries import Entry
-from anomalib_mediclip.prepare.identity import Identity
+from anomalib_mediclip.prepare.identity import Identity, read_identity
 from anomalib_mediclip.prepare.similarity import perceptual_hash
 
 logger = logging.getLogger(__name__)
@@ -80,9 +80,10 @@ def _inspect(archive: Archive, entry: Entry) -> Inspection:
         try:
             paths += [stack.enter_context(archive.file(name)) for name in names]
             digests = [_sha256(path) for path in paths]
-            identity = Identity()
-            image = read_image(paths[0])
-            if entry.masks:
+            identity = read_identity(paths[0])
+            slices = images_in(paths[0])
+            image = read_image(slices[len(slices) // 2])  # the middle one of a volume
+            if entry.masks and len(slices) == 1:
                 read_mask(paths[1:], read_header(paths[0]).size, paths[0])
         except (OSError, ValueError) as error:
             return Inspection(fault=_named(archive, names, paths, error))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from anomalib_mediclip.atomic import write_whole
 from anomalib_mediclip.data.medical_folder import MedicalFolder
+from anomalib_mediclip.io import file_of
 from anomalib_mediclip.prepare.archive import Archive, open_archive
 from anomalib_mediclip.prepare.copying import Source, copy_files, find_missing, only_process
 from anomalib_mediclip.prepare.entries import Listing, read_entries, require_normal
@@ -118,10 +119,10 @@ def _check(target: Path, images: Sequence[PreparedImage]) -> None:
         ValueError: If the training would see other images or masks.
     """
     pool, test = MedicalFolder(target).read_layout()
-    found = {
-        sample.image.relative_to(target).as_posix(): {mask.relative_to(target).as_posix() for mask in sample.masks}
-        for sample in (*pool, *test)
-    }
+    found: dict[str, set[str]] = {}
+    for sample in (*pool, *test):
+        files = [file_of(path)[0].relative_to(target).as_posix() for path in (sample.image, *sample.masks)]
+        found.setdefault(files[0], set()).update(files[1:])
     expected = {image.file: set(image.targets.masks) for image in images}
     wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
     if wrong:
