@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 from anomalib.pipelines.components.base import Pipeline, Runner
 from jsonargparse import ArgumentParser, Namespace
 
+from anomalib_mediclip.host.messages import log_once
+
 
 class RunnerPipeline(Pipeline):
     """anomalib's pipeline; a subclass makes its runners through a public name."""
@@ -89,6 +91,16 @@ def add_to_groups(add_subcommands: Callable[..., None], cli: Any, **kwargs: Any)
     for name, pipeline in (import_module("anomalib.cli.pipelines").PIPELINE_REGISTRY or {}).items():
         if issubclass(pipeline, CommandGroup):
             pipeline.add_commands(cli.subcommand_parsers[name])
+
+
+def run_group(run_subcommand: Callable[[Any], None], cli: Any) -> None:
+    """Run a command of a group; anomalib would say of it, as of its pipelines, that it is experimental."""
+    group = (import_module("anomalib.cli.pipelines").PIPELINE_REGISTRY or {}).get(cli.subcommand)
+    if group is None or not issubclass(group, CommandGroup):
+        run_subcommand(cli)
+    else:
+        log_once()
+        group().run(cli.config[cli.subcommand])
 
 
 def add_pipeline(name: str, pipeline: type[Pipeline]) -> None:

@@ -21,7 +21,7 @@ from types import MethodType
 from typing import Any
 
 from anomalib_mediclip.display import PLANES, PRESETS, Plane, set_slice_plane, set_window
-from anomalib_mediclip.host.added_commands import add_to_groups
+from anomalib_mediclip.host.added_commands import add_to_groups, run_group
 from anomalib_mediclip.host.engine import is_own
 from anomalib_mediclip.host.messages import check_predicted, construct, end_with_sentence, log_once, misplaced_option
 from anomalib_mediclip.host.wrapping import wrap
@@ -37,6 +37,7 @@ def install() -> None:
     cli_class = cli.AnomalibCLI
     wrap(cli_class, "__init__", keep_arguments)
     wrap(cli_class, "add_subcommands", add_to_groups)
+    wrap(cli_class, "_run_subcommand", run_group)
     wrap(cli_class, "add_arguments_to_parser", add_arguments)
     wrap(cli_class, "before_instantiate_classes", complete_configuration)
     wrap(cli_class, "instantiate_classes", instantiate_and_apply)
