@@ -7,8 +7,10 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TypeVar
+
+from anomalib_mediclip.io import file_of
 
 # "_mask", "-seg", " label" at the end of a name, with or without a number: "benign (4)_mask_1"
 _MASK_SUFFIX = re.compile(r"[ _-](mask|seg|segmentation|label|gt)([ _-]?\d+)?$")
@@ -40,14 +42,14 @@ def split_masks(
         >>> [image.name for image in images], [mask.name for mask in masks]
         (['1.png'], ['1_mask.png', '2.png'])
     """
-    keys = {(path.parent, _key(path)) for path in files}
+    keys = {(file_of(Path(path))[0].parent, _key(path)) for path in files}
 
     def is_mask(path: PurePath) -> bool:
-        bare = _MASK_SUFFIX.sub("", _key(path))
+        file, bare = file_of(Path(path))[0], _key(path, bare=True)
         return (
-            (mask_folder is not None and path.is_relative_to(mask_folder))
-            or any(looks_like_masks(part) for part in path.relative_to(folder).parent.parts)
-            or (bare != _key(path) and (path.parent, bare) in keys)
+            (mask_folder is not None and file.is_relative_to(mask_folder))
+            or any(looks_like_masks(part) for part in file.relative_to(folder).parent.parts)
+            or (bare != _key(path) and (file.parent, bare) in keys)
         )
 
     return [path for path in files if not is_mask(path)], [path for path in files if is_mask(path)]
@@ -87,8 +89,9 @@ def pair_masks(
 
     A mask belongs to the image of the same stem, regardless of case and of the form of accents; without one, to that
     whose stem it continues with ``_mask``, ``_seg``, ``_segmentation``, ``_label`` or ``_gt`` (or ``-mask``, `` mask``,
-    ...) and perhaps a number: ``benign (4)_mask_1.png`` belongs to ``benign (4).png``. Where images in several
-    sub-folders share a stem, the sub-folder of the mask decides.
+    ...) and perhaps a number: ``benign (4)_mask_1.png`` belongs to ``benign (4).png``, and slice 7 of
+    ``1_mask.nii.gz`` to slice 7 of ``1.nii.gz``. Where images in several sub-folders share a stem, the sub-folder of
+    the mask decides.
 
     Args:
         images (Sequence[PurePath]): Images, all under ``image_folder``.
@@ -97,8 +100,8 @@ def pair_masks(
         mask_folder (PurePath): Folder to which the sub-folders of masks are relative.
 
     Returns:
-        dict[PurePath, tuple[PurePath, ...]]: Masks of each image, in the order given; images without a
-            mask are left out.
+        dict[PurePath, tuple[PurePath, ...]]: Masks of each image, in the order given; images without a mask are left
+            out.
 
     Raises:
         ValueError: If a mask belongs to no image or to several.
@@ -109,12 +112,12 @@ def pair_masks(
         >>> [(image.name, masks[0].name) for image, masks in pairs.items()]
         [('10.png', '10_mask.png')]
     """
-    by_stem: dict[str, list[AnyPath]] = defaultdict(list)
+    by_stem: dict[tuple[str, int | None], list[AnyPath]] = defaultdict(list)
     for image in images:
         by_stem[_key(image)].append(image)
     pairs: dict[AnyPath, tuple[AnyPath, ...]] = {}
     for mask in masks:
-        named = by_stem.get(_key(mask)) or by_stem.get(_MASK_SUFFIX.sub("", _key(mask)), [])
+        named = by_stem.get(_key(mask)) or by_stem.get(_key(mask, bare=True), [])
         image = _only_image(mask, named, image_folder, mask_folder)
         pairs[image] = (*pairs.get(image, ()), mask)
     return pairs
@@ -134,12 +137,18 @@ def is_named_like(mask: PurePath, image: PurePath) -> bool:
         >>> is_named_like(PurePath("1_mask_2.png"), PurePath("1.jpg"))
         True
     """
-    return _key(image) in (_key(mask), _MASK_SUFFIX.sub("", _key(mask)))
+    return _key(image) in (_key(mask), _key(mask, bare=True))
 
 
-def _key(path: PurePath) -> str:
-    """Return the stem of a name as names are compared: macOS writes accents apart, Linux in one character."""
-    return unicodedata.normalize("NFC", path.stem).casefold()
+def _key(path: PurePath, bare: bool = False) -> tuple[str, int | None]:
+    """Return the stem of a name as names are compared, without what marks a mask if asked, and the number of a slice.
+
+    macOS writes accents apart, Linux in one character.
+    """
+    file, index = file_of(Path(path))
+    stem = unicodedata.normalize("NFC", file.stem).casefold()
+    key = stem.removesuffix(".nii") if file.suffix.lower() == ".gz" else stem
+    return _MASK_SUFFIX.sub("", key) if bare else key, index
 
 
 def _only_image(mask: AnyPath, named: list[AnyPath], image_folder: PurePath, mask_folder: PurePath) -> AnyPath:
@@ -163,7 +172,7 @@ def _only_image(mask: AnyPath, named: list[AnyPath], image_folder: PurePath, mas
 
 def _place(path: PurePath, folder: PurePath) -> tuple[str, ...]:
     """Return the sub-folders of a file, without those that only tell images from masks."""
-    parts = path.relative_to(folder).parent.parts
+    parts = file_of(Path(path))[0].relative_to(folder).parent.parts
     return tuple(part for part in parts if not looks_like_masks(part) and not _IMAGE_FOLDER.match(part))
 
 
