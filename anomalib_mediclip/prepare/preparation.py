@@ -4,6 +4,7 @@
 """The steps from a folder or zip file to a :class:`MedicalFolder`: list, read, divide, name, copy, report."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -109,7 +110,7 @@ def _plan(
         images.append(
             PreparedImage(where, name, inspection.sha256, entry.is_abnormal, patient, split, inspection.perceptual)
         )
-    return images, sources, _describe_unused(listing, inspections, patients)
+    return images, sources, _describe_unused(archive, listing, inspections, patients)
 
 
 def _check(target: Path, images: Sequence[PreparedImage]) -> None:
@@ -133,13 +134,16 @@ def _check(target: Path, images: Sequence[PreparedImage]) -> None:
         raise ValueError(msg)
 
 
-def _describe_unused(listing: Listing, inspections: Sequence[Inspection], patients: Sequence[str]) -> dict[str, str]:
+def _describe_unused(
+    archive: Archive, listing: Listing, inspections: Sequence[Inspection], patients: Sequence[str]
+) -> dict[str, str]:
     """Name the files that are not used, without the words that identify patients.
 
     Such files do not say whom they show, but they often lie in folders that do.
     """
     words = words_by_patient([inspection.identity for inspection in inspections if not inspection.fault], patients)
-    faulty = {e.name: i.fault for e, i in zip(listing.entries, inspections, strict=True) if i.fault}
+    start = f"{archive.path / listing.root}{os.sep}"
+    faulty = {e.name: i.fault.replace(start, "") for e, i in zip(listing.entries, inspections, strict=True) if i.fault}
     return {
         hide_all(str(_below(name, listing.root)), words): hide_all(reason, words)
         for name, reason in (listing.unused | faulty).items()
