@@ -84,11 +84,19 @@ class FolderArchive(Archive):
 
     Args:
         path (Path): Folder.
+
+    Raises:
+        ArchiveError: If a folder in it must not be read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.names = [PurePosixPath(file.relative_to(path).as_posix()) for file in list_files(path)]
+        files = list_files(path)
+        closed = [file for file in files if file.is_dir()]
+        if closed:
+            msg = f"the folder {closed[0]} cannot be read, and may hold images: allow it, or move it away"
+            raise ArchiveError(msg)
+        self.names = [PurePosixPath(file.relative_to(path).as_posix()) for file in files]
 
     def size(self, name: PurePosixPath) -> int:
         """Return the size of a file in bytes."""
@@ -211,7 +219,8 @@ def _fault(entry: zipfile.ZipInfo, name: PurePosixPath) -> str:
     """Say what is wrong with an entry, empty if nothing is."""
     written = entry.orig_filename.replace("\\", "/")
     kind = stat.S_IFMT(entry.external_attr >> 16)  # 0 where the archive comes from Windows
-    if written.startswith("/") or written[1:2] == ":" or "\0" in written:
+    is_nameless = not name.parts and not _is_folder(entry)
+    if written.startswith("/") or written[1:2] == ":" or "\0" in written or is_nameless:
         return "has an absolute or a broken name"
     if ".." in name.parts:
         return "leads out of the archive (..)"

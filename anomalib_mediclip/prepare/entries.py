@@ -178,7 +178,7 @@ def _from_folders(archive: Archive, layout: str, root: PurePosixPath, images: Se
     else:  # some archives hold the images twice: only those directly in the folders of the layout count
         images = [name for name in images if name.parent.parent == root and name.parent.name in labels]
         masks = [name for name in images if layout == BUSI and is_busi_mask(name)]
-        images = [name for name in images if name not in set(masks)]
+        images = sorted(set(images) - set(masks))
     normal = [name for name in images if _label(name, labels) is False]
     abnormal = [name for name in images if _label(name, labels) is True]
     pairs = _pair(archive, abnormal, [mask for mask in masks if _label(mask, labels) is not False])

@@ -5,7 +5,7 @@
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
@@ -57,9 +57,12 @@ def inspect(archive: Archive, entries: Sequence[Entry], skip: bool) -> list[Insp
     Raises:
         ValueError: If an image or a mask cannot be used and ``skip`` is false; names the first ten.
     """
-    with ThreadPoolExecutor() as threads:  # decoders release the interpreter
+    threads = ThreadPoolExecutor()  # decoders release the interpreter
+    try:
         results = threads.map(lambda entry: _inspect(archive, entry), entries)
         inspections = list(tqdm(results, "reading", len(entries), unit="image"))
+    finally:
+        threads.shutdown(cancel_futures=True)  # an interruption does not wait for the other images
     faults = [inspection.fault for inspection in inspections if inspection.fault]
     if faults:
         listed = "\n  ".join(faults[:LISTED_IN_ERRORS])
@@ -72,21 +75,42 @@ def inspect(archive: Archive, entries: Sequence[Entry], skip: bool) -> list[Insp
     return inspections
 
 
+def identify(archive: Archive, names: Iterable[PurePosixPath]) -> list[Identity]:
+    """Read whom files show that are not used.
+
+    Args:
+        archive (Archive): Folder or zip file.
+        names (Iterable[PurePosixPath]): Files in it.
+
+    Returns:
+        list[Identity]: Empty for files that do not say, or cannot be read.
+    """
+    identities = []
+    for name in names:
+        try:
+            with archive.file(name) as path:
+                identities.append(read_identity(path))
+        except (OSError, ValueError):
+            identities.append(Identity())
+    return identities
+
+
 def _inspect(archive: Archive, entry: Entry) -> Inspection:
     """Read an image and its masks."""
     names = (entry.name, *entry.masks)
+    identity = Identity()
     with ExitStack() as stack:
         paths: list[Path] = []
         try:
             paths += [stack.enter_context(archive.file(name)) for name in names]
-            digests = [_sha256(path) for path in paths]
             identity = read_identity(paths[0])
+            digests = [_sha256(path) for path in paths]
             slices = images_in(paths[0])
             image = read_image(slices[len(slices) // 2])  # the middle one of a volume
             if entry.masks and len(slices) == 1:
                 read_mask(paths[1:], read_header(paths[0]).size, paths[0])
         except (OSError, ValueError) as error:
-            return Inspection(fault=_named(archive, names, paths, error))
+            return Inspection(identity=identity, fault=_named(archive, names, paths, error))
         return Inspection(digests[0], tuple(digests[1:]), perceptual_hash(image.mean(0).numpy()), identity)
 
 

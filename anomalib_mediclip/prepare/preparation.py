@@ -16,7 +16,7 @@ from anomalib_mediclip.prepare.archive import Archive, open_archive
 from anomalib_mediclip.prepare.copying import Source, copy_files, find_missing, only_process
 from anomalib_mediclip.prepare.entries import Listing, read_entries, require_normal
 from anomalib_mediclip.prepare.identity import hide, hide_all, number_patients, words_by_patient
-from anomalib_mediclip.prepare.inspection import Inspection, inspect
+from anomalib_mediclip.prepare.inspection import Inspection, identify, inspect
 from anomalib_mediclip.prepare.naming import name_targets
 from anomalib_mediclip.prepare.report import DATA, MANIFEST, PAGE, PreparedImage, describe, write_manifest, write_page
 from anomalib_mediclip.prepare.splits import draw_splits
@@ -59,12 +59,11 @@ def prepare(
     if target.resolve().is_relative_to(source.resolve()):
         msg = f"the target {target} lies in the source {source}, so that copies would be images too: choose another one"
         raise ValueError(msg)
-    settings = {"seed": seed, "test_fraction": test_fraction, "on_error": on_error}
     with open_archive(source) as archive:
         listing = read_entries(archive, labels)
         inspections = inspect(archive, listing.entries, skip=on_error == "skip")
         images, sources, unused = _plan(archive, listing, inspections, test_fraction, seed)
-        report = describe(images, {"layout": listing.layout, **settings}, unused)
+        report = describe(images, {"layout": listing.layout, "seed": seed, "test_fraction": test_fraction}, unused)
         texts = {
             PAGE: write_page(report),
             DATA: json.dumps(report, indent=2, ensure_ascii=False) + "\n",
@@ -139,9 +138,14 @@ def _describe_unused(
 ) -> dict[str, str]:
     """Name the files that are not used, without the words that identify patients.
 
-    Such files do not say whom they show, but they often lie in folders that do.
+    Most of them do not say whom they show, but they lie in folders that do.
     """
-    words = words_by_patient([inspection.identity for inspection in inspections if not inspection.fault], patients)
+    numbers = iter(patients)
+    pseudonyms = ["" if inspection.fault else next(numbers) for inspection in inspections]
+    words = words_by_patient(
+        [*(inspection.identity for inspection in inspections), *identify(archive, listing.unused)],
+        [*pseudonyms, *[""] * len(listing.unused)],
+    )
     start = f"{archive.path / listing.root}{os.sep}"
     faulty = {e.name: i.fault.replace(start, "") for e, i in zip(listing.entries, inspections, strict=True) if i.fault}
     return {

@@ -79,22 +79,17 @@ def describe(images: Sequence[PreparedImage], settings: Mapping[str, Any], unuse
 
     Returns:
         dict[str, Any]: ``settings``; ``counts``; ``duplicates``, groups of files of the same bytes;
-            ``contradictory``, those with different labels; ``similar``, pairs of files that look the same, the nearest
-            first; ``unused``.
+            ``contradictory``, those with different labels; ``similar``, pairs of other files that look the same, unless
+            they are known to show one patient, the nearest first; ``unused``.
     """
     copies: dict[str, list[PreparedImage]] = defaultdict(list)
     for image in images:
         copies[image.sha256].append(image)
     groups = [group for group in copies.values() if len(group) > 1]
     pairs = [
-        {
-            "first": first.file,
-            "second": second.file,
-            "distance": pair.distance,
-            "splits": _both(first.split, second.split),
-        }
+        {"first": a.file, "second": b.file, "distance": pair.distance, "splits": _both(a.split, b.split)}
         for pair in similar_pairs([image.perceptual for image in images])
-        if (first := images[pair.first]).sha256 != (second := images[pair.second]).sha256
+        if _is_news(a := images[pair.first], b := images[pair.second])
     ]
     return {
         "settings": dict(settings),
@@ -104,6 +99,11 @@ def describe(images: Sequence[PreparedImage], settings: Mapping[str, Any], unuse
         "similar": pairs,
         "unused": dict(unused),
     }
+
+
+def _is_news(first: PreparedImage, second: PreparedImage) -> bool:
+    """Tell whether it matters that two images look the same: copies and images of one patient are together anyway."""
+    return first.sha256 != second.sha256 and not (first.patient and first.patient == second.patient)
 
 
 def _counts(images: Sequence[PreparedImage]) -> dict[str, int]:
