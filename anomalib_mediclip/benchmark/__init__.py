@@ -4,11 +4,5 @@
 """Few-shot benchmark: models x data sets x sizes of the support set x seeds, from one file, and its report."""
 
 from anomalib_mediclip.benchmark.pipeline import FewShotBenchmark
-from anomalib_mediclip.host.benchmark_command import add_pipeline
 
-__all__ = ["FewShotBenchmark", "install"]
-
-
-def install() -> None:
-    """Make the benchmark a subcommand of ``anomalib``."""
-    add_pipeline("few_shot_benchmark", FewShotBenchmark)
+__all__ = ["FewShotBenchmark"]

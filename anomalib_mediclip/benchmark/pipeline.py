@@ -25,7 +25,7 @@ from anomalib_mediclip.benchmark.fingerprint import hash_data
 from anomalib_mediclip.benchmark.job import LOG, FewShotJob
 from anomalib_mediclip.benchmark.report import write_report
 from anomalib_mediclip.benchmark.results import NOTE, TRIVIAL
-from anomalib_mediclip.host.benchmark_command import RunnerPipeline
+from anomalib_mediclip.host.added_commands import RunnerPipeline
 
 
 class FewShotJobGenerator(JobGenerator):

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from anomalib_mediclip.data.samples import Sample, require_files
 
-_IS_ABNORMAL = {
+# what a list may call an image, in lower case
+IS_ABNORMAL = {
     **dict.fromkeys(("0", "normal", "good"), False),
     **dict.fromkeys(("1", "abnormal", "anomalous", "anomaly"), True),
 }
@@ -69,12 +70,12 @@ def _parse(line: str, where: str, root: Path) -> Sample:
     try:
         entry = json.loads(line)
         image, label, mask = entry["filename"], entry["label"], entry.get("mask")
-        is_abnormal = _IS_ABNORMAL[str(label).lower()]
+        is_abnormal = IS_ABNORMAL[str(label).lower()]
         masks = (_resolve(mask, root),) if mask and is_abnormal else ()
         return Sample(_resolve(image, root), is_abnormal, masks)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         msg = (
-            f"{where}: {error!r}; expected a JSON object with 'filename', 'label' (one of {', '.join(_IS_ABNORMAL)}) "
+            f"{where}: {error!r}; expected a JSON object with 'filename', 'label' (one of {', '.join(IS_ABNORMAL)}) "
             "and optionally 'mask'"
         )
         raise ValueError(msg) from error

@@ -6,7 +6,7 @@
 Al-Dhabyani, Gomaa, Khaled, Fahmy: Dataset of breast ultrasound images. Data in Brief 28 (2020).
 """
 
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from anomalib_mediclip.data.datamodule import FewShotDataModule
@@ -41,18 +41,25 @@ class BUSI(FewShotDataModule):
             ValueError: If a mask fits no image or several.
         """
         folder = self._find_layout(("benign", "malignant", "normal"), nested="Dataset_BUSI_with_GT")
-        normal = [Sample(image) for image in self.find_images(folder / "normal") if not _is_mask(image)]
+        normal = [Sample(image) for image in self.find_images(folder / "normal") if not is_mask(image)]
         tumours = [*self._read_tumours(folder / "benign"), *self._read_tumours(folder / "malignant")]
         return normal[:POOL_SIZE], [*normal[POOL_SIZE:], *tumours]
 
     def _read_tumours(self, folder: Path) -> list[Sample]:
         """List the images of a folder with the masks beside them."""
         files = self.find_images(folder)
-        images = [path for path in files if not _is_mask(path)]
-        pairs = pair_masks(images, [path for path in files if _is_mask(path)], folder, folder)
+        images = [path for path in files if not is_mask(path)]
+        pairs = pair_masks(images, [path for path in files if is_mask(path)], folder, folder)
         return [Sample(image, True, pairs.get(image, ())) for image in images]
 
 
-def _is_mask(path: Path) -> bool:
-    """Tell a mask from an image by its name."""
+def is_mask(path: PurePath) -> bool:
+    """Tell a mask from an image by its name.
+
+    Args:
+        path (PurePath): File of the data set.
+
+    Returns:
+        bool: Whether it is a mask.
+    """
     return "_mask" in path.stem.casefold()

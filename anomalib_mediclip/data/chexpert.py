@@ -64,27 +64,42 @@ class CheXpert(FewShotDataModule):
             ValueError: If a list lacks a column.
         """
         folder = self._find_layout(("train.csv", "valid.csv"), nested="CheXpert-v1.0-small")
-        train, valid = _read_frontal(folder / "train.csv"), _read_frontal(folder / "valid.csv")
+        train, valid = (read_frontal(file) for file in (folder / "train.csv", folder / "valid.csv"))
         frontal = pd.concat([train, valid], ignore_index=True)
-        is_normal = frontal["No Finding"] == 1
-        is_abnormal = ~is_normal & (frontal[list(FINDINGS)] == 1).any(axis=1)
+        is_normal, is_abnormal = frontal["is_normal"], frontal["is_abnormal"]
         half = frontal[is_normal]["patient"].nunique() // 2
         normal = _draw_patients(frontal[is_normal], min(TEST_SIZE, half))
         abnormal = _draw_patients(frontal[is_abnormal], TEST_SIZE)
         tested = {*normal["patient"], *abnormal["patient"]}
-        pool = train[(train["No Finding"] == 1) & ~train["patient"].isin(tested)]
+        pool = train[train["is_normal"] & ~train["patient"].isin(tested)]
         return _to_samples(pool, folder), [*_to_samples(normal, folder), *_to_samples(abnormal, folder, True)]
 
 
-def _read_frontal(path: Path) -> DataFrame:
-    """Read the frontal images of a list, with the patient as another column."""
+def read_frontal(path: Path) -> DataFrame:
+    """Read the frontal images of a list of CheXpert.
+
+    Args:
+        path (Path): ``train.csv`` or ``valid.csv``.
+
+    Returns:
+        DataFrame: The list, and the columns ``patient`` (such as ``"patient00001"``), ``is_normal`` ("No Finding") and
+            ``is_abnormal`` (a certain finding other than support devices); both are false where labels are uncertain.
+
+    Raises:
+        ValueError: If a column is missing.
+    """
     table = pd.read_csv(path)
     missing = {"Path", "Frontal/Lateral", "No Finding", *FINDINGS} - set(table.columns)
     if missing:
         msg = f"{path} lacks the columns {', '.join(sorted(missing))}: use the list as CheXpert distributes it"
         raise ValueError(msg)
     frontal = table[table["Frontal/Lateral"] == "Frontal"]
-    return frontal.assign(patient=frontal["Path"].str.extract(r"(patient\d+)", expand=False))
+    is_normal = frontal["No Finding"] == 1
+    return frontal.assign(
+        patient=frontal["Path"].str.extract(r"(patient\d+)", expand=False),
+        is_normal=is_normal,
+        is_abnormal=~is_normal & (frontal[list(FINDINGS)] == 1).any(axis=1),
+    )
 
 
 def _draw_patients(images: DataFrame, size: int) -> DataFrame:
@@ -100,7 +115,19 @@ def _to_samples(images: DataFrame, folder: Path, is_abnormal: bool = False) -> l
     return [Sample(_resolve(name, folder), is_abnormal) for name in names]
 
 
+def without_folder(name: str) -> str:
+    """Return a listed path relative to the folder of the lists.
+
+    Args:
+        name (str): Path of an image as CheXpert lists it, such as ``"CheXpert-v1.0-small/train/..."``.
+
+    Returns:
+        str: Path without the name of the data set's folder, which users rename.
+    """
+    return re.sub(r"^CheXpert-v1\.0[^/]*/", "", name)
+
+
 def _resolve(name: str, folder: Path) -> Path:
     """Return the path of a listed image, whatever the folder of the data set has been renamed to."""
-    below = folder / re.sub(r"^CheXpert-v1\.0[^/]*/", "", name)
+    below = folder / without_folder(name)
     return below if below.is_file() else folder.parent / name

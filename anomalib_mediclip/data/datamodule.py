@@ -28,7 +28,7 @@ from anomalib_mediclip.data.samples import Sample, listed, require_files, to_dat
 from anomalib_mediclip.data.support_set import KShot, SupportSampler, draw_support_set
 from anomalib_mediclip.data.synthetic_validation import SyntheticValidationDataset
 from anomalib_mediclip.host.datamodule import FixedSplitsDataModule
-from anomalib_mediclip.io import describe_skipped, search
+from anomalib_mediclip.io import content_of, describe_skipped, file_of, search
 from anomalib_mediclip.seeds import used_seed
 
 logger = logging.getLogger(__name__)
@@ -338,7 +338,7 @@ def hash_of_contents(files: Sequence[Path]) -> str:
     """
     digest = hashlib.sha256()
     for file in files:
-        digest.update(file.read_bytes())
+        digest.update(content_of(file))
     return digest.hexdigest()
 
 
@@ -354,5 +354,6 @@ def hash_of_names(samples: Sequence[Sample], folder: Path) -> str:
     """
     digest = hashlib.sha256()
     for path in (path for sample in samples for path in (sample.image, *sample.masks)):
-        digest.update(f"{Path(os.path.relpath(path, folder)).as_posix()}\0{path.stat().st_size}\0".encode())
+        size = file_of(path)[0].stat().st_size
+        digest.update(f"{Path(os.path.relpath(path, folder)).as_posix()}\0{size}\0".encode())
     return digest.hexdigest()

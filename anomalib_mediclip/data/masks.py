@@ -7,7 +7,10 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import TypeVar
+
+from anomalib_mediclip.io import file_of
 
 # "_mask", "-seg", " label" at the end of a name, with or without a number: "benign (4)_mask_1"
 _MASK_SUFFIX = re.compile(r"[ _-](mask|seg|segmentation|label|gt)([ _-]?\d+)?$")
@@ -15,34 +18,38 @@ _MASK_FOLDER = re.compile(r"mask|label|ground[ _-]?truth", re.IGNORECASE)  # how
 _PERHAPS_MASK_FOLDER = re.compile(r"mask|label|ground[ _-]?truth|gt$|seg|annot|box|contour|roi", re.IGNORECASE)
 _IMAGE_FOLDER = re.compile(r"(images?|imgs?)$", re.IGNORECASE)
 
+AnyPath = TypeVar("AnyPath", bound=PurePath)  # of a file, or of a file in an archive
 
-def split_masks(files: Sequence[Path], folder: Path, mask_folder: Path | None = None) -> tuple[list[Path], list[Path]]:
+
+def split_masks(
+    files: Sequence[AnyPath], folder: PurePath, mask_folder: PurePath | None = None
+) -> tuple[list[AnyPath], list[AnyPath]]:
     """Tell images from masks among the files of a folder.
 
     A mask lies in the folder of masks, or in one whose name begins with ``mask``, ``label`` or ``ground_truth``; or it
     lies beside ``X.png`` and is called ``X_mask.png``, ``X_seg.png`` and so on.
 
     Args:
-        files (Sequence[Path]): Files, all under ``folder``.
-        folder (Path): Folder that was searched.
-        mask_folder (Path | None, optional): Folder all of whose files are masks. Defaults to ``None``.
+        files (Sequence[PurePath]): Files, all under ``folder``.
+        folder (PurePath): Folder that was searched.
+        mask_folder (PurePath | None, optional): Folder all of whose files are masks. Defaults to ``None``.
 
     Returns:
-        tuple[list[Path], list[Path]]: Images and masks, in the order given.
+        tuple[list[PurePath], list[PurePath]]: Images and masks, in the order given.
 
     Example:
         >>> images, masks = split_masks([Path("i/1.png"), Path("i/1_mask.png"), Path("i/labels/2.png")], Path("i"))
         >>> [image.name for image in images], [mask.name for mask in masks]
         (['1.png'], ['1_mask.png', '2.png'])
     """
-    keys = {(path.parent, _key(path)) for path in files}
+    keys = {(file_of(Path(path))[0].parent, _key(path)) for path in files}
 
-    def is_mask(path: Path) -> bool:
-        bare = _MASK_SUFFIX.sub("", _key(path))
+    def is_mask(path: PurePath) -> bool:
+        file, bare = file_of(Path(path))[0], _key(path, bare=True)
         return (
-            (mask_folder is not None and path.is_relative_to(mask_folder))
-            or any(looks_like_masks(part) for part in path.relative_to(folder).parent.parts)
-            or (bare != _key(path) and (path.parent, bare) in keys)
+            (mask_folder is not None and file.is_relative_to(mask_folder))
+            or any(looks_like_masks(part) for part in file.relative_to(folder).parent.parts)
+            or (bare != _key(path) and (file.parent, bare) in keys)
         )
 
     return [path for path in files if not is_mask(path)], [path for path in files if is_mask(path)]
@@ -73,26 +80,28 @@ def may_hold_masks(name: str) -> bool:
 
 
 def pair_masks(
-    images: Sequence[Path],
-    masks: Sequence[Path],
-    image_folder: Path,
-    mask_folder: Path,
-) -> dict[Path, tuple[Path, ...]]:
+    images: Sequence[AnyPath],
+    masks: Sequence[AnyPath],
+    image_folder: PurePath,
+    mask_folder: PurePath,
+) -> dict[AnyPath, tuple[AnyPath, ...]]:
     """Find the masks of each image by name, never by position.
 
     A mask belongs to the image of the same stem, regardless of case and of the form of accents; without one, to that
     whose stem it continues with ``_mask``, ``_seg``, ``_segmentation``, ``_label`` or ``_gt`` (or ``-mask``, `` mask``,
-    ...) and perhaps a number: ``benign (4)_mask_1.png`` belongs to ``benign (4).png``. Where images in several
-    sub-folders share a stem, the sub-folder of the mask decides.
+    ...) and perhaps a number: ``benign (4)_mask_1.png`` belongs to ``benign (4).png``, and slice 7 of
+    ``1_mask.nii.gz`` to slice 7 of ``1.nii.gz``. Where images in several sub-folders share a stem, the sub-folder of
+    the mask decides.
 
     Args:
-        images (Sequence[Path]): Images, all under ``image_folder``.
-        masks (Sequence[Path]): Masks, all under ``mask_folder``.
-        image_folder (Path): Folder to which the sub-folders of images are relative.
-        mask_folder (Path): Folder to which the sub-folders of masks are relative.
+        images (Sequence[PurePath]): Images, all under ``image_folder``.
+        masks (Sequence[PurePath]): Masks, all under ``mask_folder``.
+        image_folder (PurePath): Folder to which the sub-folders of images are relative.
+        mask_folder (PurePath): Folder to which the sub-folders of masks are relative.
 
     Returns:
-        dict[Path, tuple[Path, ...]]: Masks of each image, in the order given; images without a mask are left out.
+        dict[PurePath, tuple[PurePath, ...]]: Masks of each image, in the order given; images without a mask are left
+            out.
 
     Raises:
         ValueError: If a mask belongs to no image or to several.
@@ -103,23 +112,46 @@ def pair_masks(
         >>> [(image.name, masks[0].name) for image, masks in pairs.items()]
         [('10.png', '10_mask.png')]
     """
-    by_stem: dict[str, list[Path]] = defaultdict(list)
+    by_stem: dict[tuple[str, int | None], list[AnyPath]] = defaultdict(list)
     for image in images:
         by_stem[_key(image)].append(image)
-    pairs: dict[Path, tuple[Path, ...]] = {}
+    pairs: dict[AnyPath, tuple[AnyPath, ...]] = {}
     for mask in masks:
-        named = by_stem.get(_key(mask)) or by_stem.get(_MASK_SUFFIX.sub("", _key(mask)), [])
+        named = by_stem.get(_key(mask)) or by_stem.get(_key(mask, bare=True), [])
         image = _only_image(mask, named, image_folder, mask_folder)
         pairs[image] = (*pairs.get(image, ()), mask)
     return pairs
 
 
-def _key(path: Path) -> str:
-    """Return the stem of a name as names are compared: macOS writes accents apart, Linux in one character."""
-    return unicodedata.normalize("NFC", path.stem).casefold()
+def is_named_like(mask: PurePath, image: PurePath) -> bool:
+    """Tell whether the name of a mask says that it belongs to an image.
+
+    Args:
+        mask (PurePath): Mask.
+        image (PurePath): Image.
+
+    Returns:
+        bool: Whether :func:`pair_masks` would pair them, if no other image fits.
+
+    Example:
+        >>> is_named_like(PurePath("1_mask_2.png"), PurePath("1.jpg"))
+        True
+    """
+    return _key(image) in (_key(mask), _key(mask, bare=True))
 
 
-def _only_image(mask: Path, named: list[Path], image_folder: Path, mask_folder: Path) -> Path:
+def _key(path: PurePath, bare: bool = False) -> tuple[str, int | None]:
+    """Return the stem of a name as names are compared, without what marks a mask if asked, and the number of a slice.
+
+    macOS writes accents apart, Linux in one character.
+    """
+    file, index = file_of(Path(path))
+    stem = unicodedata.normalize("NFC", file.stem).casefold()
+    key = stem.removesuffix(".nii") if file.suffix.lower() == ".gz" else stem
+    return _MASK_SUFFIX.sub("", key) if bare else key, index
+
+
+def _only_image(mask: AnyPath, named: list[AnyPath], image_folder: PurePath, mask_folder: PurePath) -> AnyPath:
     """Return the one image of a mask among those that its name fits."""
     if not named:
         msg = f"mask {mask} has no image of its name in {image_folder}: add the image, or rename or move the mask"
@@ -138,9 +170,9 @@ def _only_image(mask: Path, named: list[Path], image_folder: Path, mask_folder: 
     return named[0]
 
 
-def _place(path: Path, folder: Path) -> tuple[str, ...]:
+def _place(path: PurePath, folder: PurePath) -> tuple[str, ...]:
     """Return the sub-folders of a file, without those that only tell images from masks."""
-    parts = path.relative_to(folder).parent.parts
+    parts = file_of(Path(path))[0].relative_to(folder).parent.parts
     return tuple(part for part in parts if not looks_like_masks(part) and not _IMAGE_FOLDER.match(part))
 
 

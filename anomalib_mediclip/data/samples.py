@@ -4,11 +4,13 @@
 """List of the images of a data set, with their labels and masks."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from anomalib import TaskType
 from pandas import DataFrame
+
+from anomalib_mediclip.io import file_of
 
 LISTED_IN_ERRORS = 10
 
@@ -57,11 +59,11 @@ def to_dataframe(samples: Sequence[Sample], split: str, task: TaskType) -> DataF
     return dataframe
 
 
-def listed(names: Sequence[str | Path]) -> str:
+def listed(names: Sequence[str | PurePath]) -> str:
     """List the first ten names for a message.
 
     Args:
-        names (Sequence[str | Path]): Names or paths.
+        names (Sequence[str | PurePath]): Names or paths.
 
     Returns:
         str: Names, and dots if there are more.
@@ -82,7 +84,7 @@ def require_files(paths: Iterable[Path]) -> None:
     Raises:
         FileNotFoundError: If some do not; names the first ten of them.
     """
-    missing = [str(path) for path in paths if not path.is_file()]
+    missing = [str(path) for path in paths if not file_of(path)[0].is_file()]
     if missing:
         listed = ", ".join(missing[:LISTED_IN_ERRORS])
         msg = f"{len(missing)} files of the data set are missing: {listed}; complete the data set or correct its lists"

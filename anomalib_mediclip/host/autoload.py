@@ -28,7 +28,7 @@ HOSTS = {
     "anomalib.models": "anomalib_mediclip.models",
     "anomalib.engine": "anomalib_mediclip.host.engine",
     "anomalib.cli": "anomalib_mediclip.host.command_line",
-    "anomalib.cli.pipelines": "anomalib_mediclip.benchmark",
+    "anomalib.cli.pipelines": "anomalib_mediclip.commands",
 }
 
 

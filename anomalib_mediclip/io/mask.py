@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate
 from anomalib_mediclip.io.decoding import decode, read_header, warn_once
 from anomalib_mediclip.io.errors import ImageFileError
 from anomalib_mediclip.io.orientation import upright
+from anomalib_mediclip.io.volumes import file_of
 
 ASPECT_RATIO_TOLERANCE = 0.01
 _LOSSY = ((0, b"\xff\xd8\xff"), (12, b"VP8 "), (4, b"jP  "), (4, b"ftypavi"))  # JPEG, WebP, JPEG 2000, AVIF
@@ -53,6 +54,22 @@ def read_mask(paths: Sequence[str | Path], size: tuple[int, int], image: str | P
         msg = "no mask files given: pass at least one path, or use a zero mask"
         raise ValueError(msg)
     return torch.stack([_read_one_mask(Path(path), size, image) for path in paths]).amax(dim=0)
+
+
+def has_values(path: str | Path) -> bool:
+    """Tell whether a mask marks anything.
+
+    Args:
+        path (str | Path): Mask file, or slice of one.
+
+    Returns:
+        bool: Whether a pixel is other than 0.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ImageFileError: If it cannot be decoded.
+    """
+    return bool(np.nan_to_num(decode(path, smooth=False).pixels).any())
 
 
 def lesion_of(values: npt.NDArray[Any], ringing: float = 0.0, jitter: float = 0.0) -> npt.NDArray[np.bool_]:
@@ -102,7 +119,7 @@ def _without_slopes(is_flat: npt.NDArray[np.bool_], values: npt.NDArray[Any], ji
 
 def _read_one_mask(path: Path, size: tuple[int, int], image: str | Path | None) -> torch.Tensor:
     """Return one mask ``(H, W)`` of ``size``, float32, 0 or 1."""
-    values = np.nan_to_num(decode(path, smooth=False).max(axis=2).astype(np.float32))
+    values = np.nan_to_num(decode(path, smooth=False).pixels.max(axis=2).astype(np.float32))
     ringing, jitter = (_RINGING * values.max(), _JITTER * values.max()) if _is_lossy(path) else (0.0, 0.0)
     lesion = lesion_of(values, ringing, jitter)
     _check_area(path, lesion)
@@ -115,7 +132,7 @@ def _read_one_mask(path: Path, size: tuple[int, int], image: str | Path | None) 
 
 def _is_lossy(path: Path) -> bool:
     """Tell by its first bytes whether a file may hold ringing."""
-    with path.open("rb") as file:
+    with file_of(path)[0].open("rb") as file:
         head = file.read(16)
     return any(head[offset:].startswith(magic) for offset, magic in _LOSSY)
 

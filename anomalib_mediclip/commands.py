@@ -1,0 +1,55 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Commands that the plugin adds to ``anomalib``: the benchmark, and the group ``mediclip``.
+
+To add a command to the group, write a function here and name it in ``COMMANDS``. Its signature gives the arguments,
+its docstring the help.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from anomalib_mediclip.benchmark import FewShotBenchmark
+from anomalib_mediclip.host.added_commands import add_group, add_pipeline
+
+
+def prepare(
+    source: Path,
+    target: Path,
+    labels: Path | None = None,
+    test_fraction: float = 0.5,
+    seed: int = 0,
+    on_error: Literal["stop", "skip"] = "stop",
+) -> None:
+    """Copy images into the folders of a MedicalFolder, each patient either in the training or in the test.
+
+    SOURCE is BUSI, BrainMRI or CheXpert as downloaded, or any folder or zip file of pictures, DICOM or NIfTI files with
+    a label table, or sorted into folders named normal and abnormal. TARGET gets train/normal, test/normal,
+    test/abnormal and masks, a manifest.csv of all images, and report.md and report.json with copies and images that
+    look the same. Files are copied unchanged, and nothing is overwritten. Give the same command again to complete one
+    that was interrupted. Then: anomalib train --model MediCLIP --data MedicalFolder --data.root TARGET
+
+    Args:
+        source: Folder or zip file of the images.
+        target: Folder to write to. It does not exist, or is that of the same command before.
+        labels: Table (csv) with the columns file and label (normal or abnormal), and perhaps mask, patient and split
+            (train or test). A file is named as in SOURCE; a folder stands for all its images. Several masks are
+            separated by |. Images that are not in the table are not used.
+        test_fraction: Part of the normal images to test on, from 0 to below 1. Abnormal images are always tested.
+        seed: Seed of the draw of the normal test images.
+        on_error: What to do about images and masks that cannot be used: stop, or skip and list them in the report.
+    """
+    from anomalib_mediclip.prepare import prepare as run
+    from anomalib_mediclip.prepare.report import summarise
+
+    print(summarise(run(source, target, labels, test_fraction, seed, on_error), target))
+
+
+COMMANDS = {"prepare": prepare}
+
+
+def install() -> None:
+    """Make them subcommands of ``anomalib``."""
+    add_pipeline("few_shot_benchmark", FewShotBenchmark)
+    add_group("mediclip", "Prepare images for few-shot models.", COMMANDS)
