@@ -37,7 +37,7 @@ def hash_data(specification: dict[str, Any], folder: Path) -> str:
         FileNotFoundError: If the data set, or a file of it, is not where it should be.
     """
     datamodule = make_datamodule(specification, {})
-    files = {path for samples in datamodule.read_samples() for s in samples for path in (s.image, *s.masks)}
+    files = {path for sample in datamodule.all_samples() for path in (sample.image, *sample.masks)}
     cache = _Cache(folder / CACHE)
     display = describe_display()
     chosen = {name: value for name, value in display.items() if value not in (None, PLANES[0])}

@@ -104,6 +104,10 @@ class AuxiliaryData(FewShotDataModule):
         """List the images of the medical data set; see :meth:`FewShotDataModule.read_samples`."""
         return self.read_layout()
 
+    def all_samples(self) -> list[Sample]:
+        """List the images of both data sets; see :meth:`FewShotDataModule.all_samples`."""
+        return [*super().all_samples(), *self._read_auxiliary()]
+
     def make_splits(self) -> None:
         """Make the sets of the medical data set, and list the images of the auxiliary one, once."""
         if self.support_set:

@@ -245,6 +245,11 @@ class FewShotDataModule(FixedSplitsDataModule):
             raise FileNotFoundError(msg)
         return read_release(self.root) if has_release(self.root) else self.read_layout()
 
+    def all_samples(self) -> list[Sample]:
+        """List all images that a training draws from, learns from or tests: a result belongs to these files."""
+        pool, test = self.read_samples()
+        return [*pool, *test]
+
     def _find_layout(self, names: Sequence[str], nested: str) -> Path:
         """Return the folder, root or root/nested, that holds all the names."""
         for folder in (self.root, self.root / nested):

@@ -11,6 +11,7 @@ import pytest
 
 from anomalib_mediclip.benchmark import fingerprint
 from anomalib_mediclip.benchmark.fingerprint import CACHE, hash_data
+from tests.unit.data.small_datasets import save_folder, save_industrial
 
 
 @pytest.fixture
@@ -64,3 +65,14 @@ def test_a_file_that_was_touched_only_keeps_it(root: Path) -> None:
     first = fingerprint_of(root)
     os.utime(next((root / "test" / "normal").glob("*.png")), (1, 1))
     assert fingerprint_of(root) == first
+
+
+def test_other_images_to_learn_from_change_it(tmp_path: Path) -> None:
+    medical = {"class_path": "MedicalFolder", "init_args": {"root": str(save_folder(tmp_path / "medical", ["1.png"]))}}
+    industrial = save_industrial(tmp_path / "mvtec", ["bottle"])
+    auxiliary = {"class_path": "anomalib.data.MVTecAD", "init_args": {"root": str(industrial)}}
+    both = {"class_path": "AuxiliaryData", "init_args": {"auxiliary": auxiliary, "medical": medical}}
+    first = hash_data(both, tmp_path / "out")
+    mask = sorted(industrial.rglob("*_mask.png"))[0]
+    mask.write_bytes(mask.read_bytes() + b"0")
+    assert hash_data(both, tmp_path / "out") != first
