@@ -81,7 +81,6 @@ def run(folder: Path, content: dict[str, Any], *options: str) -> Path:
 @pytest.mark.slow
 def test_table_3_trains_once_for_each_row_and_is_the_same_again(halves: Path, tmp_path: Path) -> None:
     content = shrunk("table3_lite", halves, RANDOM)
-    content["few_shot_benchmark"]["models"].pop("learnt map")
     del content["few_shot_benchmark"]["data"]["chest_nih"]
     content["few_shot_benchmark"]["test_on"] = ["BUSI", "BrainMRI"]
     first, again = run(tmp_path / "one", content), run(tmp_path / "two", content)
