@@ -63,7 +63,7 @@ class MedicalVisualizer(ImageVisualizer):
     ) -> None:
         """Write the pictures of a batch."""
         del pl_module, outputs, batch_idx
-        folder, root = pictures_folder(trainer, self), _root(trainer, dataloader_idx)
+        folder, root = pictures_folder(trainer, self), root_of_names(trainer, dataloader_idx)
 
         def write(item: ImageItem) -> None:
             target = folder / picture_name(item.image_path or "image", root)
@@ -97,8 +97,16 @@ def pictures_folder(trainer: Trainer, visualizer: ImageVisualizer) -> Path:
     return Path(visualizer.output_dir or Path(trainer.default_root_dir) / "images")
 
 
-def _root(trainer: Trainer, dataloader_idx: int) -> Path | None:
-    """Return the folder below which images are named: the data module's, or the one that holds the predicted folder."""
+def root_of_names(trainer: Trainer, dataloader_idx: int) -> Path | None:
+    """Return the folder below which images are named: the data module's, or the one that holds the predicted folder.
+
+    Args:
+        trainer (Trainer): Trainer that tests or predicts.
+        dataloader_idx (int): Number of the loader.
+
+    Returns:
+        Path | None: Folder; None if the data set has none.
+    """
     dataset = predicted_dataset(trainer, dataloader_idx) if trainer.predicting else None
     if isinstance(dataset, PredictionDataset):
         path = dataset.path.absolute()
