@@ -159,7 +159,7 @@ def write_segmentation(
     """Write a predicted mask as a binary DICOM Segmentation with one segment; frames without a lesion are left out.
 
     Args:
-        path (Path): File to write; its folder exists.
+        path (Path): File to write; its folder is made.
         sources (Sequence[Dataset]): Headers from :func:`read_sources`: a file for every slice, or one multi-frame file.
         mask (np.ndarray): Mask ``(slices, rows, columns)`` on the pixels of the source, uint8, 1 in the lesion.
         algorithm (Algorithm): What made it.
@@ -217,7 +217,7 @@ def write_parametric_map(
     viewers lay over the source by its position. A series of 500 slices of 512 x 512 gets a map of 256 x 256.
 
     Args:
-        path (Path): File to write; its folder exists.
+        path (Path): File to write; its folder is made.
         sources (Sequence[Dataset]): Headers from :func:`read_sources`: a file for every slice, or one multi-frame file.
         maps (Sequence[np.ndarray]): A map ``(h, w)`` of every slice in [0, 1], float32, of any size; it covers the
             whole slice.
@@ -335,6 +335,7 @@ def _write(path: Path, make: Callable[[], Dataset]) -> None:
     try:
         with _discreet():
             result = make()
+            path.parent.mkdir(parents=True, exist_ok=True)
             with written_beside(path) as unfinished:
                 result.save_as(unfinished)
     except OSError:

@@ -26,7 +26,7 @@ def write_like(source: Path, voxels: npt.NDArray[Any], path: Path) -> None:
     Args:
         source (Path): NIfTI file, whose voxels are not read.
         voxels (np.ndarray): Volume with the axes of the source, uint8 or float32.
-        path (Path): File to write, ending in ``.nii`` or ``.nii.gz``; its folder exists.
+        path (Path): File to write, ending in ``.nii`` or ``.nii.gz``; its folder is made.
 
     Raises:
         ValueError: If the volume has not the shape of the source.
@@ -41,5 +41,6 @@ def write_like(source: Path, voxels: npt.NDArray[Any], path: Path) -> None:
     for field in _GEOMETRY:
         header[field] = image.header[field]
     header.set_data_dtype(voxels.dtype)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with written_beside(path) as unfinished:
         nib.save(kind(voxels.reshape(image.shape), None, header), unfinished)

@@ -17,7 +17,7 @@ from lightning import LightningModule, Trainer
 from PIL import Image, ImageDraw
 
 from anomalib_mediclip.drawing import BACKGROUND, GREEN, RED, Picture, colours, heat_map, outline, write_caption
-from anomalib_mediclip.io import read_image
+from anomalib_mediclip.io import file_of, read_image
 from anomalib_mediclip.prediction.folder import PredictionDataset, is_unreadable, predicted_dataset
 from anomalib_mediclip.prediction.naming import picture_name
 from anomalib_mediclip.quiet import quiet
@@ -182,7 +182,7 @@ def _known(mask: torch.Tensor | None) -> bool:
 def _caption(item: ImageItem) -> str:
     """Return file, score, decision and truth in words."""
     names = {True: "anomalous", False: "normal"}
-    parts = [Path(item.image_path).name] if item.image_path else []
+    parts = [_name(item.image_path)] if item.image_path else []
     if item.pred_score is not None:
         parts.append(f"score {float(item.pred_score):.2f}")
     if item.pred_label is not None:
@@ -190,3 +190,9 @@ def _caption(item: ImageItem) -> str:
     if item.gt_label is not None:
         parts.append(f"truth {names[bool(item.gt_label)]}")
     return "   ".join(parts)
+
+
+def _name(path: str) -> str:
+    """Return the name of a file, with the number of the slice of a volume."""
+    file, number = file_of(path)
+    return file.name if number is None else f"{file.name}, slice {number}"

@@ -91,10 +91,12 @@ class VolumeResults(Callback):
         self._collected: dict[Path, Collected] = {}
         self._not_written: Counter[str] = Counter()
         self._written = 0
+        self._writes_dicom = True
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the volumes among the images to predict."""
         self._volumes, self._collected, self._not_written, self._written = {}, {}, Counter(), 0
+        self._writes_dicom = True
         dataset = predicted_dataset(trainer, 0)
         if not isinstance(dataset, PredictionDataset):
             return
@@ -104,6 +106,16 @@ class VolumeResults(Callback):
             logger.warning("No results of volumes are written: %s", obstacle)
             return
         self._volumes = volumes
+        if any(volume.kind == "dicom" for volume in volumes.values()):
+            self._begin_dicom()
+
+    def _begin_dicom(self) -> None:
+        """Find out at the start whether DICOM results can be written."""
+        try:
+            check_highdicom()
+        except NotWrittenError as error:
+            self._writes_dicom = False
+            logger.warning("%s. Tables and pictures are written.", error)
 
     def on_predict_batch_end(
         self,
@@ -144,17 +156,17 @@ class VolumeResults(Callback):
         if not collected.maps:
             return
         folder = _folder(trainer) / volume.name
-        folder.mkdir(parents=True, exist_ok=True)
         cut: Any = getattr(pl_module.post_processor, "normalized_pixel_threshold", None)
         threshold = float(cut) if collected.has_masks and cut is not None else None
         if volume.kind == "nifti":
             _write_nifti(folder, volume, collected.maps, threshold)
-        else:
+        elif self._writes_dicom:
             algorithm = Algorithm(type(pl_module).__name__, checkpoint_hash(trainer) or "no checkpoint")
             self._not_written.update(_write_dicom(folder, volume, collected.maps, threshold, algorithm))
         if len(volume.slices) > 1 and collected.highest is not None:
+            folder.mkdir(parents=True, exist_ok=True)
             draw_prediction(collected.highest).save(folder / "highest_slice.png")
-        self._written += 1
+        self._written += folder.is_dir()
 
 
 def _obstacle(trainer: Trainer, pl_module: LightningModule) -> str:
@@ -196,7 +208,6 @@ def _write_dicom(
 ) -> list[str]:
     """Write map and mask of a DICOM series or file, and return why some were not written."""
     try:
-        check_highdicom()
         sources, by_frame = _matched(volume, maps)
     except NotWrittenError as error:
         return [str(error)]

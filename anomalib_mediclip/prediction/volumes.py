@@ -4,7 +4,7 @@
 """Which of the predicted images are slices of one volume: NIfTI files, multi-frame DICOM files and DICOM series."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -45,12 +45,12 @@ def volumes_of(paths: Sequence[Path], root: Path | None) -> dict[str, Volume]:
         dict[str, Volume]: Volume of every path that belongs to one.
     """
     frames: dict[Path, dict[str, int]] = {}
-    single: dict[Path, list[Path]] = {}  # DICOM files of one image, by folder
+    single: dict[Path, list[Path]] = {}  # DICOM files of one image, by their folder
     for path in paths:
         file, number = file_of(path)
         if number is not None:
             frames.setdefault(file, {})[str(path)] = number
-        elif kind_of(file) == "dicom":
+        elif _is_readable(file):
             single.setdefault(file.parent, []).append(file)
     volumes = [
         Volume("nifti" if kind_of(file) == "nifti" else "dicom", volume_name(file, root), slices)
@@ -63,7 +63,7 @@ def volumes_of(paths: Sequence[Path], root: Path | None) -> dict[str, Volume]:
 
 def _series_in(folder: Path, files: list[Path], root: Path | None) -> list[Volume]:
     """Return the series of a folder: named by the folder, or by the file if there is one image in it."""
-    series = _grouped(list(filter(_is_readable, files)))
+    series = _grouped(files)
     several = [group for group in series if len(group) > 1]
     names = {
         id(group): volume_name(folder, root) / (f"series_{number}" if len(several) > 1 else "")
@@ -79,9 +79,8 @@ def _series_in(folder: Path, files: list[Path], root: Path | None) -> list[Volum
     ]
 
 
-def _grouped(files: Iterable[Path]) -> list[list[Path]]:
+def _grouped(files: list[Path]) -> list[list[Path]]:
     """Return series in order of position; every file alone if some make no volume."""
-    files = list(files)
     try:
         return list(series_of(files).values())
     except ImageFileError as error:
@@ -90,9 +89,8 @@ def _grouped(files: Iterable[Path]) -> list[list[Path]]:
 
 
 def _is_readable(file: Path) -> bool:
-    """Tell whether the header of a DICOM file can be read; the table of predictions says what is wrong with others."""
+    """Tell whether a file is DICOM with a header that can be read; the table says what is wrong with others."""
     try:
-        read_kind(file)
+        return kind_of(file) == "dicom" and bool(read_kind(file))
     except (ImageFileError, OSError):
         return False
-    return True
