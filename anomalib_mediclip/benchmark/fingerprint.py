@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from anomalib_mediclip.atomic import write_whole
 from anomalib_mediclip.benchmark.factory import make_datamodule
+from anomalib_mediclip.io import file_of
 
 CACHE = "data_hashes.json"  # in the folder of the benchmark
 
@@ -39,7 +40,8 @@ def hash_data(specification: dict[str, Any], folder: Path) -> str:
     digest = hashlib.sha256()
     for path in tqdm(sorted(files), desc=f"reading {datamodule.root}", leave=False, delay=1):
         name = os.path.relpath(path, datamodule.root)
-        digest.update(f"{name}\0{path.stat().st_size}\0{cache.hash_of(path)}\0".encode())
+        file, _ = file_of(path)  # the name says which slice
+        digest.update(f"{name}\0{file.stat().st_size}\0{cache.hash_of(file)}\0".encode())
     cache.save()
     return digest.hexdigest()
 

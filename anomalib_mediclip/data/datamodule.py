@@ -28,7 +28,7 @@ from anomalib_mediclip.data.samples import Sample, listed, require_files, to_dat
 from anomalib_mediclip.data.support_set import SupportSampler, draw_support_set
 from anomalib_mediclip.data.synthetic_validation import SyntheticValidationDataset
 from anomalib_mediclip.host.datamodule import FixedSplitsDataModule
-from anomalib_mediclip.io import describe_skipped, search
+from anomalib_mediclip.io import content_of, describe_skipped, file_of, search
 from anomalib_mediclip.seeds import used_seed
 
 logger = logging.getLogger(__name__)
@@ -232,7 +232,8 @@ class FewShotDataModule(FixedSplitsDataModule):
         """Hash names and sizes of images and masks."""
         digest = hashlib.sha256()
         for path in (path for sample in samples for path in (sample.image, *sample.masks)):
-            digest.update(f"{Path(os.path.relpath(path, self.root)).as_posix()}\0{path.stat().st_size}\0".encode())
+            size = file_of(path)[0].stat().st_size
+            digest.update(f"{Path(os.path.relpath(path, self.root)).as_posix()}\0{size}\0".encode())
         return digest.hexdigest()
 
     def read_samples(self) -> tuple[list[Sample], list[Sample]]:
@@ -266,7 +267,7 @@ class FewShotDataModule(FixedSplitsDataModule):
         """Publish and log the drawn images."""
         digest = hashlib.sha256()
         for image in images:
-            digest.update(image.read_bytes())
+            digest.update(content_of(image))
         self.support_set, self.support_set_hash = images, digest.hexdigest()
         drawn = f"{len(images)} of {self._pool_size} images: {', '.join(image.name for image in images)}"
         logger.info("%s, seed %d: trains on %s", self.name, self.seed, drawn)

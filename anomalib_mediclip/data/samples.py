@@ -10,6 +10,8 @@ from typing import NamedTuple
 from anomalib import TaskType
 from pandas import DataFrame
 
+from anomalib_mediclip.io import file_of
+
 LISTED_IN_ERRORS = 10
 
 
@@ -82,7 +84,7 @@ def require_files(paths: Iterable[Path]) -> None:
     Raises:
         FileNotFoundError: If some do not; names the first ten of them.
     """
-    missing = [str(path) for path in paths if not path.is_file()]
+    missing = [str(path) for path in paths if not file_of(path)[0].is_file()]
     if missing:
         listed = ", ".join(missing[:LISTED_IN_ERRORS])
         msg = f"{len(missing)} files of the data set are missing: {listed}; complete the data set or correct its lists"

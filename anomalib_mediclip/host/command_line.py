@@ -20,6 +20,7 @@ from pathlib import Path
 from types import MethodType
 from typing import Any
 
+from anomalib_mediclip.display import PLANES, PRESETS, Plane, set_slice_plane, set_window
 from anomalib_mediclip.host.engine import is_own
 from anomalib_mediclip.host.messages import check_predicted, construct, end_with_sentence, log_once, misplaced_option
 from anomalib_mediclip.host.wrapping import wrap
@@ -50,7 +51,7 @@ def keep_arguments(init: Callable[..., None], cli: Any, args: Any = None, run: b
 
 
 def add_arguments(add_arguments_to_parser: Callable[[Any], None], *args: Any) -> None:
-    """Add the option for the size of images to a command, and have it say what is wrong with the options of a model."""
+    """Add the options for size and display of images, and have a command say what is wrong with those of a model."""
     parser = args[-1]  # the method is static, and called through the object
     add_arguments_to_parser(parser)
     parser.add_instantiator(construct, import_module("anomalib.models").AnomalibModule, subclasses=True)
@@ -60,6 +61,19 @@ def add_arguments(add_arguments_to_parser: Callable[[Any], None], *args: Any) ->
         default=None,
         help="Size above which the plugin refuses an image, in megapixels; a larger one needs more memory "
         f"(default: {MAX_MEGAPIXELS:g}).",
+    )
+    parser.add_argument(
+        "--window",
+        type=str | None,
+        default=None,
+        help=f"How grey DICOM and NIfTI are shown: {', '.join(PRESETS)} (CT), or CENTRE,WIDTH in the unit of the file "
+        "(default: the window of each file, or its range).",
+    )
+    parser.add_argument(
+        "--slice_plane",
+        type=Plane | None,
+        default=None,
+        help=f"Plane of the slices of NIfTI volumes (default: {PLANES[0]}).",
     )
 
 
@@ -71,8 +85,7 @@ def complete_configuration(before_instantiate_classes: Callable[[Any], None], cl
     if not is_own(model_class):
         return
     log_once()
-    if config.get("max_megapixels") is not None:
-        set_max_megapixels(config.max_megapixels)
+    _apply_limits_and_display(cli, config)
     message = check_predicted(config.get("data")) if cli.subcommand == "predict" else ""
     if message:
         cli.subcommand_parsers[cli.subcommand].error(message)
@@ -88,6 +101,19 @@ def complete_configuration(before_instantiate_classes: Callable[[Any], None], cl
             cli.subcommand_parsers[cli.subcommand].error(str(error))
         for name, value in options.items():
             config.model.init_args[name] = value
+
+
+def _apply_limits_and_display(cli: Any, config: Any) -> None:
+    """Set the size of images, the window and the plane of slices for all processes of this run."""
+    if config.get("max_megapixels") is not None:
+        set_max_megapixels(config.max_megapixels)
+    if config.get("slice_plane") is not None:
+        set_slice_plane(config.slice_plane)
+    if config.get("window") is not None:
+        try:
+            set_window(config.window)
+        except ValueError as error:
+            cli.subcommand_parsers[cli.subcommand].error(str(error))
 
 
 def _model_class(config: Any) -> Any:

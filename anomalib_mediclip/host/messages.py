@@ -84,7 +84,8 @@ def check_predicted(data: Any) -> str:
         str: What is wrong; empty if nothing is wrong.
     """
     if isinstance(data, str | Path):
-        return "" if Path(data).exists() else f"There is no file or folder {data} (absolute: {Path(data).absolute()})."
+        is_there = Path(data).exists() or Path(data).parent.is_file()  # a slice is a path below its file
+        return "" if is_there else f"There is no file or folder {data} (absolute: {Path(data).absolute()})."
     name = getattr(data, "class_path", "").rpartition(".")[2]
     if name and Path(name).exists():
         logger.warning(

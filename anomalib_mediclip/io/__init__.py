@@ -4,9 +4,11 @@
 """Medical input and output."""
 
 from anomalib_mediclip.io.decoding import read_header
-from anomalib_mediclip.io.errors import ImageFileError
+from anomalib_mediclip.io.dicom import series_of
+from anomalib_mediclip.io.errors import ImageFileError, NoImageError
 from anomalib_mediclip.io.files import (
     IMAGE_EXTENSIONS,
+    MEDICAL_EXTENSIONS,
     describe_skipped,
     find_images,
     natural_key,
@@ -14,17 +16,27 @@ from anomalib_mediclip.io.files import (
     search,
 )
 from anomalib_mediclip.io.image import read_image
+from anomalib_mediclip.io.kinds import kind_of
 from anomalib_mediclip.io.mask import read_mask
+from anomalib_mediclip.io.volumes import content_of, file_of, is_slice, slices_of
 
 __all__ = [
     "IMAGE_EXTENSIONS",
+    "MEDICAL_EXTENSIONS",
     "ImageFileError",
+    "NoImageError",
+    "content_of",
     "describe_skipped",
+    "file_of",
     "find_images",
+    "is_slice",
+    "kind_of",
     "natural_key",
     "read_header",
     "read_image",
     "read_mask",
     "relative_names",
     "search",
+    "series_of",
+    "slices_of",
 ]

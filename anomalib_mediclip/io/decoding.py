@@ -23,9 +23,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from anomalib_mediclip.io import tiff
+from anomalib_mediclip.io import tiff, volumes
 from anomalib_mediclip.io.errors import ImageFileError, named, not_supported
-from anomalib_mediclip.io.orientation import orientation_of, upright, upright_size
+from anomalib_mediclip.io.orientation import UPRIGHT, orientation_of, upright, upright_size
+from anomalib_mediclip.io.windows import Decoded
 from anomalib_mediclip.limits import VARIABLE, max_megapixels
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ def read_header(path: str | Path) -> Header:
     """Read size and kind of an image from its header.
 
     Args:
-        path (str | Path): Image file.
+        path (str | Path): Image file, or slice of a volume.
 
     Returns:
         Header: What the header says.
@@ -64,7 +65,12 @@ def read_header(path: str | Path) -> Header:
         ImageFileError: If the header cannot be read or the image is too large.
     """
     path = Path(path)
-    with named(path):
+    file, _ = volumes.file_of(path)
+    with named(path, file):
+        if volumes.is_medical(file):
+            size = volumes.size_of(path)
+            _check_size(*size)
+            return Header(size, UPRIGHT, is_plain=False)
         if tiff.is_tiff(path):
             header = tiff.read_header(path)
             _check_size(*header.size)
@@ -78,37 +84,52 @@ def read_header(path: str | Path) -> Header:
             return Header(upright_size((image.height, image.width), orientation), orientation, is_plain)
 
 
-def decode(path: str | Path, smooth: bool = True) -> npt.NDArray[Any]:
-    """Decode the first image of a file, upright.
+def decode(path: str | Path, smooth: bool = True) -> Decoded:
+    """Decode the first image of a file, upright, or a slice of a volume.
 
     Transparent pixels are composited over black; an alpha channel that is zero everywhere is ignored. An image of more
     than 16.7 megapixels is reduced by the smallest whole factor that brings it below.
 
     Args:
-        path (str | Path): Image file.
+        path (str | Path): Image file, or slice of a volume.
         smooth (bool, optional): Whether the pixels of a large image are averaged; otherwise some are left out, as
             masks need. Defaults to ``True``.
 
     Returns:
-        np.ndarray: Pixels ``(H, W, 1 or 3)``, RGB: uint8, or another type in the unit of the file if it has more than 8
-            bits a channel, signed or floating point numbers.
+        Decoded: Pixels ``(H, W, 1 or 3)``, RGB: uint8, or another type in the unit of the file if it has more than 8
+            bits a channel, signed or floating point numbers; and the window of DICOM and NIfTI.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ImageFileError: If the file is damaged, of a kind that is not supported, or too large.
     """
     path = Path(path)
-    with named(path):
-        if tiff.is_tiff(path):
-            header = tiff.read_header(path)
-            _check_size(*header.size)
-            _announce_frames(path, header.frames)
-            is_large = _factor(*header.size) > 1 and header.is_simple  # Pillow needs a third more memory
-            if header.fits_pillow and not is_large:
-                with suppress(Image.UnidentifiedImageError):  # Pillow does not know all kinds of 8 bits
-                    return _decode_with_pillow(path, smooth)
-            return upright(_decode_tiff(path, smooth), header.orientation)
+    file, _ = volumes.file_of(path)
+    with named(path, file):
+        if volumes.is_medical(file):
+            return _decode_medical(path, smooth)
+        return Decoded(_decode_picture(path, smooth))
+
+
+def _decode_medical(path: Path, smooth: bool) -> Decoded:
+    """Decode a DICOM image, or a slice of a volume."""
+    _check_size(*volumes.size_of(path))
+    pixels, window = volumes.read_slice(path)
+    return Decoded(_over_black(path, pixels, None, 1.0, smooth), window)
+
+
+def _decode_picture(path: Path, smooth: bool) -> npt.NDArray[Any]:
+    """Decode what is neither DICOM nor NIfTI."""
+    if not tiff.is_tiff(path):
         return _decode_with_pillow(path, smooth)
+    header = tiff.read_header(path)
+    _check_size(*header.size)
+    _announce_frames(path, header.frames)
+    is_large = _factor(*header.size) > 1 and header.is_simple  # Pillow needs a third more memory
+    if header.fits_pillow and not is_large:
+        with suppress(Image.UnidentifiedImageError):  # Pillow does not know all kinds of 8 bits
+            return _decode_with_pillow(path, smooth)
+    return upright(_decode_tiff(path, smooth), header.orientation)
 
 
 @lru_cache(maxsize=4096)

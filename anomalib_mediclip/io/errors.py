@@ -23,9 +23,6 @@ _CONVERT = "convert it to PNG or TIFF with 8 or 16 bits a channel"
 
 # How files of other kinds begin: offset, bytes, name.
 _OTHER_KINDS = (
-    (128, b"DICM", "a DICOM file"),
-    (344, b"n+1\0", "a NIfTI file"),
-    (344, b"ni1\0", "a NIfTI file"),
     (4, b"ftyphei", "a HEIC image"),
     (4, b"ftyphev", "a HEIC image"),
     (4, b"ftypmif1", "a HEIC image"),
@@ -41,6 +38,10 @@ class ImageFileError(ValueError):
     """An image file that cannot be read, or not rightly; the message names the file, the cause and the cure."""
 
 
+class NoImageError(ImageFileError):
+    """A DICOM file of a kind that holds no image, such as a report."""
+
+
 def not_supported(kind: str) -> str:
     """Return the message about a valid file of a kind that is not read.
 
@@ -54,11 +55,12 @@ def not_supported(kind: str) -> str:
 
 
 @contextmanager
-def named(path: Path) -> Iterator[None]:
+def named(path: Path, file: Path | None = None) -> Iterator[None]:
     """Turn whatever reading raises into an error that names the file.
 
     Args:
-        path (Path): Image file.
+        path (Path): Image file, or slice of a volume.
+        file (Path | None, optional): File that holds the slice. Defaults to ``None``: ``path``.
 
     Yields:
         None: Nothing.
@@ -68,7 +70,7 @@ def named(path: Path) -> Iterator[None]:
         PermissionError: If it must not be read.
         ImageFileError: If it is empty, of another kind, truncated, damaged or too large.
     """
-    if not path.is_file():
+    if not (file or path).is_file():
         msg = f"no image file {path}: check the path"
         raise FileNotFoundError(msg)
     try:
@@ -77,9 +79,9 @@ def named(path: Path) -> Iterator[None]:
         raise
     except ImageFileError as error:
         msg = f"cannot read {path}: {error}"
-        raise ImageFileError(msg) from error
+        raise type(error)(msg) from error
     except Image.UnidentifiedImageError as error:
-        msg = f"cannot read {path}: {_unidentified(path)}"
+        msg = f"cannot read {path}: {_unidentified(file or path)}"
         raise ImageFileError(msg) from error
     except _DECODER_ERRORS as error:
         msg = f"cannot read {path}: truncated or damaged ({error}); copy it again from where it came"

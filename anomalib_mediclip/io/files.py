@@ -10,10 +10,19 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from tqdm import tqdm
+
+from anomalib_mediclip.io.errors import ImageFileError, NoImageError
+from anomalib_mediclip.io.kinds import kind_of
+from anomalib_mediclip.io.volumes import Listing, list_images
+
 IMAGE_EXTENSIONS = (
     *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"),
     *(".tif", ".tiff", ".webp"),
 )
+MEDICAL_EXTENSIONS = (".dcm", ".dicom", ".ima", ".nii", ".nii.gz")
+
+WITHOUT_ENDING = "without extension"
 
 # Folders and files that file servers and operating systems add, beside hidden ones; in lower case.
 _SYSTEM_NAMES = (
@@ -33,7 +42,7 @@ class Found(NamedTuple):
 
     Attributes:
         images (list[Path]): Images in natural order; paths start with the folder.
-        skipped (Counter[str]): Number of other files by ending, such as ``".dcm"``.
+        skipped (Counter[str]): Number of other files by ending, such as ``".txt"``.
     """
 
     images: list[Path]
@@ -79,6 +88,10 @@ def find_images(folder: str | Path) -> list[Path]:
 def search(folder: str | Path, left_out: Collection[str | Path] = ()) -> Found:
     """Search a folder recursively for images.
 
+    DICOM and NIfTI are found by their content, whatever their ending; pictures by their ending, and by their content if
+    they have none. Volumes are listed slice by slice (see :func:`anomalib_mediclip.io.slices_of`), the DICOM files of a
+    series in order of position. A file that says by its ending that it is an image is listed even if it cannot be read.
+
     Links are followed, except those that lead back to a folder above them. Hidden files and folders are left out, and
     what file servers and operating systems add (``@eaDir``, ``Thumbs.db``, ...).
 
@@ -100,18 +113,40 @@ def search(folder: str | Path, left_out: Collection[str | Path] = ()) -> Found:
     if not folder.is_dir():
         msg = f"no folder {folder} (absolute: {folder.absolute()}): check the path"
         raise FileNotFoundError(msg)
-    images, skipped = [], Counter[str]()
-    for path in _walk(folder, {_identity(Path(path)) for path in left_out if Path(path).exists()}, ()):
+    files = _walk(folder, {_identity(Path(path)) for path in left_out if Path(path).exists()}, ())
+    groups: dict[tuple[Path, str], list[Listing]] = {}
+    skipped = Counter[str]()
+    for path in tqdm(sorted(files, key=natural_key), f"searching {folder}", leave=False, delay=3, unit=" files"):
         kind = _kind(path)
-        if kind in IMAGE_EXTENSIONS:
-            images.append(path)
-        else:
+        found = _list_images(path, kind)
+        if found is None:
             skipped[kind] += 1
-    if not images:
-        found = describe_skipped(skipped) or "no files"
-        msg = f"no images in {folder}: looked for {', '.join(IMAGE_EXTENSIONS)}, found {found}"
+        else:  # the files of a series follow each other, in their order
+            groups.setdefault((path.parent, found.series) if found.series else (path, ""), []).append(found)
+    if not groups:
+        found_instead = describe_skipped(skipped) or "no files"
+        msg = f"no images in {folder}: looked for DICOM, NIfTI, {', '.join(IMAGE_EXTENSIONS)}, found {found_instead}"
         raise ValueError(msg)
-    return Found(sorted(images, key=natural_key), skipped)
+    listings = (one for group in groups.values() for one in sorted(group, key=lambda listing: listing.place))
+    return Found([image for listing in listings for image in listing.images], skipped)
+
+
+def _list_images(path: Path, kind: str) -> Listing | None:
+    """List the images of a file; None if it is no image."""
+    if kind in IMAGE_EXTENSIONS:
+        return Listing([path])
+    if not path.is_file():
+        return None
+    claims = kind in MEDICAL_EXTENSIONS
+    try:
+        content = kind_of(path)
+        if content in ("dicom", "nifti"):
+            return list_images(path)
+    except NoImageError:
+        return None
+    except (OSError, ImageFileError):  # whoever reads it is told why it cannot be read
+        return Listing([path])
+    return Listing([path]) if claims or (content == "picture" and kind == WITHOUT_ENDING) else None
 
 
 def describe_skipped(skipped: Counter[str]) -> str:
@@ -160,7 +195,7 @@ def _kind(path: Path) -> str:
     if not path.is_file():
         return "broken link"
     ending = path.suffix.lower()
-    return ".nii.gz" if path.name.lower().endswith(".nii.gz") else ending or "without extension"
+    return ".nii.gz" if path.name.lower().endswith(".nii.gz") else ending or WITHOUT_ENDING
 
 
 def natural_key(path: str | Path) -> tuple[list[list[str | int]], str]:

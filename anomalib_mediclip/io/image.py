@@ -16,20 +16,26 @@ import torch
 from scipy.ndimage import median_filter
 
 from anomalib_mediclip.io.decoding import decode
+from anomalib_mediclip.io.windows import show
 
 DEFECTIVE = 1e-3  # largest part of the pixels, at either end of the values, that may be defects
 
 
 def read_image(path: str | Path) -> torch.Tensor:
-    """Read the first frame of an image as RGB, as a viewer shows it.
+    """Read the first frame of an image, or a slice of a volume, as RGB, as a viewer shows it.
 
     Grey, palette, 1-bit and CMYK images are converted; transparent pixels are composited over black, and an alpha
     channel that is zero everywhere is ignored. The EXIF orientation is honoured. Images of more than 8 bits a channel,
     or of signed or floating point numbers, are mapped linearly to [0, 1] (see :func:`stretch`). An image of more than
     16.7 megapixels is reduced by a whole factor.
 
+    Grey DICOM and NIfTI are shown in the window that the user has chosen (see :mod:`anomalib_mediclip.display`).
+    Without one, DICOM takes the window of the file, and what has none is stretched; a volume is shown from the 0.5th to
+    the 99.5th percentile of its voxels.
+
     Args:
-        path (str | Path): Image file.
+        path (str | Path): Image file; or slice of a volume, which is a path below its file, such as
+            ``scan.nii.gz/0012`` (see :func:`anomalib_mediclip.io.slices_of`).
 
     Returns:
         torch.Tensor: RGB image of shape ``(3, H, W)``, float32 in [0, 1].
@@ -39,11 +45,13 @@ def read_image(path: str | Path) -> torch.Tensor:
         ImageFileError: If the file is empty, truncated, damaged, too large, not an image or of a kind that is not
             supported.
     """
-    pixels = decode(path)
-    is_deep = pixels.dtype != np.uint8
-    channels_first = np.array((stretch(pixels) if is_deep else pixels).transpose(2, 0, 1), order="C")
-    image = torch.from_numpy(channels_first).float()
-    return (image if is_deep else image.div_(255)).expand(3, -1, -1).contiguous()
+    pixels, window = decode(path)
+    if window is not None:
+        pixels = show(pixels, window)
+    elif pixels.dtype != np.uint8:
+        pixels = stretch(pixels)
+    image = torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C")).float()
+    return (image.div_(255) if pixels.dtype == np.uint8 else image).expand(3, -1, -1).contiguous()
 
 
 def stretch(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

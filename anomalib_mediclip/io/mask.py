@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate
 from anomalib_mediclip.io.decoding import decode, read_header, warn_once
 from anomalib_mediclip.io.errors import ImageFileError
 from anomalib_mediclip.io.orientation import upright
+from anomalib_mediclip.io.volumes import file_of
 
 ASPECT_RATIO_TOLERANCE = 0.01
 _LOSSY = ((0, b"\xff\xd8\xff"), (12, b"VP8 "), (4, b"jP  "), (4, b"ftypavi"))  # JPEG, WebP, JPEG 2000, AVIF
@@ -102,7 +103,7 @@ def _without_slopes(is_flat: npt.NDArray[np.bool_], values: npt.NDArray[Any], ji
 
 def _read_one_mask(path: Path, size: tuple[int, int], image: str | Path | None) -> torch.Tensor:
     """Return one mask ``(H, W)`` of ``size``, float32, 0 or 1."""
-    values = np.nan_to_num(decode(path, smooth=False).max(axis=2).astype(np.float32))
+    values = np.nan_to_num(decode(path, smooth=False).pixels.max(axis=2).astype(np.float32))
     ringing, jitter = (_RINGING * values.max(), _JITTER * values.max()) if _is_lossy(path) else (0.0, 0.0)
     lesion = lesion_of(values, ringing, jitter)
     _check_area(path, lesion)
@@ -115,7 +116,7 @@ def _read_one_mask(path: Path, size: tuple[int, int], image: str | Path | None) 
 
 def _is_lossy(path: Path) -> bool:
     """Tell by its first bytes whether a file may hold ringing."""
-    with path.open("rb") as file:
+    with file_of(path)[0].open("rb") as file:
         head = file.read(16)
     return any(head[offset:].startswith(magic) for offset, magic in _LOSSY)
 

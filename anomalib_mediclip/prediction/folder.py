@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import Resize, Transform
 from torchvision.transforms.v2.functional import resize
 
-from anomalib_mediclip.io import describe_skipped, read_header, read_image, search
+from anomalib_mediclip.io import describe_skipped, file_of, is_slice, read_header, read_image, search, slices_of
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class PredictionDataset(Dataset):
     """The images of a folder, at their full depth.
 
     Args:
-        path (str | Path): Image, or folder that is searched recursively.
+        path (str | Path): Image, slice or volume, or folder that is searched recursively.
         image_size (tuple[int, int]): Height and width in pixels that stand in for an unreadable image.
         transform (Transform | None, optional): Applied to every image. Defaults to ``None``.
         left_out (Path | None, optional): Folder of results that is not searched. Defaults to ``None``.
@@ -80,11 +80,11 @@ class PredictionDataset(Dataset):
 
 def _images_of(path: Path, left_out: Path | None) -> list[Path]:
     """List the images of a path in natural order, without those in a folder of results."""
-    if not path.exists():
+    if not file_of(path)[0].exists():
         msg = f"no file or folder {path} (absolute: {path.absolute()}): check the path"
         raise FileNotFoundError(msg)
-    if path.is_file():
-        return [path]
+    if not path.is_dir():
+        return slices_of(path)
     try:
         found = search(path, () if left_out is None else (left_out,))
     except ValueError as error:
@@ -167,6 +167,8 @@ def prediction_loader(
     resizes = isinstance(transform, Resize) and len(transform.size or ()) == 2  # height and width
     dataset = PredictionDataset(path, image_size, transform if resizes else None, left_out)
     workers = min(MAX_WORKERS, os.cpu_count() or 1) if len(dataset) > MAX_IMAGES_WITHOUT_WORKERS else 0
+    if any(is_slice(image) for image in dataset.paths):
+        workers = min(workers, 1)  # each process would unpack every volume
     return DataLoader(
         dataset, batch_size=BATCH_SIZE if resizes else 1, num_workers=workers, collate_fn=ImageBatch.collate
     )

@@ -26,8 +26,11 @@ class TestKinds:
     @pytest.mark.parametrize(
         ("content", "kind"),
         [
-            (b"\0" * 128 + b"DICM" + b"\0" * 100, "a DICOM file is not supported: convert it to PNG or TIFF"),
-            (b"\0" * 344 + b"n+1\0", "a NIfTI file is not supported"),
+            (b"\0" * 128 + b"DICM" + b"\0" * 100, "it looks like DICOM but states no size of an image"),
+            (
+                (348).to_bytes(4, "little") + b"\0" * 340 + b"n+1\0",
+                "the header of this NIfTI file is truncated or damaged",
+            ),
             (b"\0\0\0\x18ftypheic", "a HEIC image is not supported"),
             (b"<html>404</html>", "not an image of a supported format"),
             (b"", "the file is empty"),

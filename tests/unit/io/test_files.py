@@ -45,9 +45,9 @@ class TestFindImages:
             find_images(tmp_path / "1.png")
 
     def test_what_was_found_instead(self, tmp_path: Path) -> None:
-        for name in ("1.dcm", "2.dcm", "list.txt"):
+        for name in ("1.heic", "2.heic", "list.txt"):
             (tmp_path / name).touch()
-        with pytest.raises(ValueError, match=r"looked for .*\.png.*found 2 \.dcm, 1 \.txt"):
+        with pytest.raises(ValueError, match=r"looked for DICOM, NIfTI, .*\.png.*found 2 \.heic, 1 \.txt"):
             find_images(tmp_path)
 
     def test_empty_folder(self, tmp_path: Path) -> None:
@@ -68,9 +68,9 @@ class TestSearch:
         assert [path.name for path in find_images(tmp_path)] == names
 
     def test_nothing_else_is_skipped_in_silence(self, tmp_path: Path) -> None:
-        touch(*(tmp_path / name for name in ("1.png", "1.dcm", "sub/2.DCM", "ct.nii.gz", "README", "x.txt")))
+        touch(*(tmp_path / name for name in ("1.png", "1.pdf", "sub/2.PDF", "README", "x.txt")))
         (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
-        expected = {".dcm": 2, ".nii.gz": 1, "without extension": 1, ".txt": 1, "broken link": 1}
+        expected = {".pdf": 2, "without extension": 1, ".txt": 1, "broken link": 1}
         assert search(tmp_path).skipped == Counter(expected)
 
     def test_files_of_the_system_are_left_out(self, tmp_path: Path) -> None:
