@@ -27,7 +27,8 @@ def real_data_folder() -> Path | None:
 @pytest.fixture(autouse=True)
 def clean_environment() -> Iterator[None]:
     """Forget, before and after each test, what seeds and options of the command leave in the environment."""
-    names = ("PL_GLOBAL_SEED", "ANOMALIB_MEDICLIP_MAX_MEGAPIXELS")
+    options = ("MAX_MEGAPIXELS", "WINDOW", "SLICE_PLANE")
+    names = ("PL_GLOBAL_SEED", *(f"ANOMALIB_MEDICLIP_{option}" for option in options))
     for name in names:
         os.environ.pop(name, None)
     yield

@@ -36,7 +36,7 @@ def write_like(source: Path, voxels: npt.NDArray[Any], path: Path) -> None:
     if voxels.shape != image.shape[:3] or voxels.size != np.prod(image.shape):
         msg = f"{source} has the shape {image.shape}, the result {voxels.shape}: they must be equal"
         raise ValueError(msg)
-    kind = nib.Nifti2Image if isinstance(image, nib.Nifti2Pair) else nib.Nifti1Image
+    kind: Any = nib.Nifti2Image if isinstance(image, nib.Nifti2Pair) else nib.Nifti1Image
     header = kind.header_class()
     for field in _GEOMETRY:
         header[field] = image.header[field]

@@ -7,6 +7,7 @@ For NIfTI they are NIfTI files, for DICOM a Parametric Map and a Segmentation. S
 """
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -57,13 +58,15 @@ class Collected:
     Attributes:
         maps (dict[int, np.ndarray]): Map ``(h, w)`` of the slices, float32, in the size that the model computed.
         rows (dict[int, tuple[str, ...]]): Rows of the table of slices.
-        highest (ImageItem | None): Slice with the highest score.
+        highest (ImageItem | None): Slice with the highest score, if there are scores.
+        highest_score (float): Its score.
         has_masks (bool): Whether the post-processor predicts masks.
     """
 
     maps: dict[int, Map] = field(default_factory=dict)
     rows: dict[int, tuple[str, ...]] = field(default_factory=dict)
     highest: ImageItem | None = None
+    highest_score: float = -math.inf
     has_masks: bool = False
 
     def add(self, place: int, item: ImageItem, volume: Volume) -> None:
@@ -75,12 +78,12 @@ class Collected:
         if readable and item.anomaly_map is not None:
             self.maps[place] = item.anomaly_map.squeeze().float().cpu().numpy()
             self.has_masks = item.pred_mask is not None
-        if score is not None and (self.highest is None or float(score) > float(self.highest.pred_score)):
-            self.highest = item
+        if score is not None and float(score) > self.highest_score:
+            self.highest, self.highest_score = item, float(score)
 
 
 class VolumeResults(Callback):
-    """Writes the results of a volume as soon as its last slice is predicted, into ``volumes/`` in the folder of the run.
+    """Writes the results of a volume into ``volumes/`` in the folder of the run, as soon as its last slice is predicted.
 
     Slices come in order, so that one volume at a time is in memory, in the size that the model computes on; only series
     whose files alternate in a folder are in memory together.

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Results of volumes: where a bright ball in the source is, there it is in the map and the mask; and nobody is named."""
+"""Results of volumes: a bright ball is in map and mask where it is in the source, and nobody is named."""
 
 import itertools
 import json
