@@ -9,6 +9,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from anomalib_mediclip.io import file_of
+
 # "_mask", "-seg", " label" at the end of a name, with or without a number: "benign (4)_mask_1"
 _MASK_SUFFIX = re.compile(r"[ _-](mask|seg|segmentation|label|gt)([ _-]?\d+)?$")
 _MASK_FOLDER = re.compile(r"mask|label|ground[ _-]?truth", re.IGNORECASE)  # how the name of a folder of masks begins
@@ -35,14 +37,14 @@ def split_masks(files: Sequence[Path], folder: Path, mask_folder: Path | None = 
         >>> [image.name for image in images], [mask.name for mask in masks]
         (['1.png'], ['1_mask.png', '2.png'])
     """
-    keys = {(path.parent, _key(path)) for path in files}
+    keys = {(file_of(path)[0].parent, _key(path)) for path in files}
 
     def is_mask(path: Path) -> bool:
-        bare = _MASK_SUFFIX.sub("", _key(path))
+        file, bare = file_of(path)[0], _key(path, bare=True)
         return (
-            (mask_folder is not None and path.is_relative_to(mask_folder))
-            or any(looks_like_masks(part) for part in path.relative_to(folder).parent.parts)
-            or (bare != _key(path) and (path.parent, bare) in keys)
+            (mask_folder is not None and file.is_relative_to(mask_folder))
+            or any(looks_like_masks(part) for part in file.relative_to(folder).parent.parts)
+            or (bare != _key(path) and (file.parent, bare) in keys)
         )
 
     return [path for path in files if not is_mask(path)], [path for path in files if is_mask(path)]
@@ -82,8 +84,9 @@ def pair_masks(
 
     A mask belongs to the image of the same stem, regardless of case and of the form of accents; without one, to that
     whose stem it continues with ``_mask``, ``_seg``, ``_segmentation``, ``_label`` or ``_gt`` (or ``-mask``, `` mask``,
-    ...) and perhaps a number: ``benign (4)_mask_1.png`` belongs to ``benign (4).png``. Where images in several
-    sub-folders share a stem, the sub-folder of the mask decides.
+    ...) and perhaps a number: ``benign (4)_mask_1.png`` belongs to ``benign (4).png``, and slice 7 of
+    ``1_mask.nii.gz`` to slice 7 of ``1.nii.gz``. Where images in several sub-folders share a stem, the sub-folder of
+    the mask decides.
 
     Args:
         images (Sequence[Path]): Images, all under ``image_folder``.
@@ -103,20 +106,26 @@ def pair_masks(
         >>> [(image.name, masks[0].name) for image, masks in pairs.items()]
         [('10.png', '10_mask.png')]
     """
-    by_stem: dict[str, list[Path]] = defaultdict(list)
+    by_stem: dict[tuple[str, int | None], list[Path]] = defaultdict(list)
     for image in images:
         by_stem[_key(image)].append(image)
     pairs: dict[Path, tuple[Path, ...]] = {}
     for mask in masks:
-        named = by_stem.get(_key(mask)) or by_stem.get(_MASK_SUFFIX.sub("", _key(mask)), [])
+        named = by_stem.get(_key(mask)) or by_stem.get(_key(mask, bare=True), [])
         image = _only_image(mask, named, image_folder, mask_folder)
         pairs[image] = (*pairs.get(image, ()), mask)
     return pairs
 
 
-def _key(path: Path) -> str:
-    """Return the stem of a name as names are compared: macOS writes accents apart, Linux in one character."""
-    return unicodedata.normalize("NFC", path.stem).casefold()
+def _key(path: Path, bare: bool = False) -> tuple[str, int | None]:
+    """Return the stem of a name as names are compared, without what marks a mask if asked, and the number of a slice.
+
+    macOS writes accents apart, Linux in one character.
+    """
+    file, index = file_of(path)
+    stem = unicodedata.normalize("NFC", file.stem).casefold()
+    key = stem.removesuffix(".nii") if file.suffix.lower() == ".gz" else stem
+    return _MASK_SUFFIX.sub("", key) if bare else key, index
 
 
 def _only_image(mask: Path, named: list[Path], image_folder: Path, mask_folder: Path) -> Path:
@@ -140,7 +149,7 @@ def _only_image(mask: Path, named: list[Path], image_folder: Path, mask_folder: 
 
 def _place(path: Path, folder: Path) -> tuple[str, ...]:
     """Return the sub-folders of a file, without those that only tell images from masks."""
-    parts = path.relative_to(folder).parent.parts
+    parts = file_of(path)[0].relative_to(folder).parent.parts
     return tuple(part for part in parts if not looks_like_masks(part) and not _IMAGE_FOLDER.match(part))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from anomalib_mediclip.data.datamodule import FewShotDataModule
 from anomalib_mediclip.data.masks import may_hold_masks, pair_masks, split_masks
 from anomalib_mediclip.data.samples import Sample, listed
+from anomalib_mediclip.data.volume_masks import abnormal_samples
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +26,9 @@ class MedicalFolder(FewShotDataModule):
     Masks are paired with images by name (see :func:`anomalib_mediclip.data.masks.pair_masks`): ``1.png`` has
     ``1.png``, ``1_mask.png``, ``1_mask_1.png`` and so on. An image may have several masks or none; none means that the
     location of its lesion is unknown. Files that look like masks (``1_mask.png`` beside ``1.png``, a folder ``masks``
-    or ``labels``) are never taken for images. Without abnormal images a model is trained and calibrated, and not
-    tested.
+    or ``labels``) are never taken for images. A volume gives one image for every slice; the slices of an abnormal
+    volume are abnormal where its mask shows a lesion. Without abnormal images a model is trained and calibrated, and
+    not tested.
 
     Args:
         root (Path | str): Folder to which the others are relative.
@@ -87,7 +89,7 @@ class MedicalFolder(FewShotDataModule):
             return pool, normal
         images, masks_beside = self._find(abnormal_folder)
         pairs = self._pair_masks(images, masks_beside, abnormal_folder)
-        return pool, [*normal, *(Sample(image, True, pairs.get(image, ())) for image in images)]
+        return pool, [*normal, *abnormal_samples(images, pairs)]
 
     def _test_folder(self, given: str | None, default: str) -> Path | None:
         """Return a folder of test images, None if there are none."""

@@ -17,7 +17,8 @@ from anomalib_mediclip.io.files import (
 )
 from anomalib_mediclip.io.image import read_image
 from anomalib_mediclip.io.kinds import kind_of
-from anomalib_mediclip.io.mask import read_mask
+from anomalib_mediclip.io.mask import has_values, read_mask
+from anomalib_mediclip.io.nifti import check_same_grid
 from anomalib_mediclip.io.volumes import content_of, file_of, is_slice, slices_of
 
 __all__ = [
@@ -25,10 +26,12 @@ __all__ = [
     "MEDICAL_EXTENSIONS",
     "ImageFileError",
     "NoImageError",
+    "check_same_grid",
     "content_of",
     "describe_skipped",
     "file_of",
     "find_images",
+    "has_values",
     "is_slice",
     "kind_of",
     "natural_key",

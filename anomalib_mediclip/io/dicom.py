@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset, config, dcmread
 from pydicom.pixels import apply_color_lut, apply_modality_lut, get_decoder, pixel_array
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from anomalib_mediclip.io.errors import ImageFileError, NoImageError, named, not_supported
 from anomalib_mediclip.io.windows import Decoded, Window, sampling_step, window_of
@@ -197,15 +197,13 @@ class DicomFrames:
 
     def _stored(self, index: int) -> npt.NDArray[Any]:
         """Decode the stored pixels of a frame."""
-        source: Any = self._path
-        if self._syntax == DeflatedExplicitVRLittleEndian:  # pydicom seeks in files that are not deflated
-            with _private("its content is truncated or damaged; copy it again from where it came"):
-                source = dcmread(self._path, specific_tags=[*_ATTRIBUTES, *_PIXELS])
-        options: dict[str, Any] = {} if isinstance(source, Dataset) else {"transfer_syntax_uid": self._syntax}
         _check_length(self._path, self._header, self._syntax)
+        is_whole = self.shape[0] == 1 or self._syntax.is_deflated
+        source: Any = _read_whole(self._path, self._syntax) if is_whole else self._path
+        options: dict[str, Any] = {} if is_whole else {"transfer_syntax_uid": self._syntax}
         try:
             pixels = pixel_array(source, index=index, **options)
-        except Exception as error:  # pydicom and its plug-ins raise many kinds
+        except Exception as error:  # pydicom and its plug-ins raise many kinds, and may quote what is in the file
             _refuse_missing_pixels(self._path)
             raise ImageFileError(_undecodable(self._syntax, error)) from None
         expected = self.shape[1:] if self._header.get("SamplesPerPixel", 1) == 1 else (*self.shape[1:], 3)
@@ -317,6 +315,15 @@ def _read_header(path: Path) -> Dataset:
     return header
 
 
+def _read_whole(path: Path, syntax: UID) -> Dataset:
+    """Read a file with its pixels, which pydicom finds in more files than by seeking them."""
+    with _private("the content of this DICOM file is truncated or damaged"):
+        found = dcmread(path, force=True, specific_tags=[*_ATTRIBUTES, *_PIXELS])
+        if not getattr(found.file_meta, "TransferSyntaxUID", None):
+            found.file_meta.TransferSyntaxUID = syntax
+        return found
+
+
 def _drop_damaged(header: Dataset) -> None:
     """Read all values, and drop those that are not what their type allows, while pydicom is kept from quoting them."""
     for tag in list(header.keys()):
@@ -349,7 +356,7 @@ def _syntax(header: Dataset) -> UID:
 
 def _check_decoder(syntax: UID) -> None:
     """Refuse pixels that nothing here decodes."""
-    if syntax == DeflatedExplicitVRLittleEndian:
+    if syntax.is_deflated:
         return
     try:
         decoder = get_decoder(syntax)
@@ -398,7 +405,10 @@ def _undecodable(syntax: UID, error: Exception) -> str:
     cause = f"its pixel data cannot be decoded ({_name(syntax)}, {type(error).__name__})"
     if not syntax.is_encapsulated:
         return f"{cause}: truncated or damaged; copy it again from where it came"
-    return f"{cause}: truncated, damaged, or in need of another decoder: {EXTRA}, or copy it again from where it came"
+    return (
+        f"{cause}: it is damaged, or needs another decoder. Install all of them ({EXTRA}), else decompress the file by "
+        "dcmdjpeg or gdcmconv, or copy it again from where it came"
+    )
 
 
 def _of_frame(header: Dataset, index: int, name: str) -> Dataset:

@@ -56,6 +56,22 @@ def read_mask(paths: Sequence[str | Path], size: tuple[int, int], image: str | P
     return torch.stack([_read_one_mask(Path(path), size, image) for path in paths]).amax(dim=0)
 
 
+def has_values(path: str | Path) -> bool:
+    """Tell whether a mask marks anything.
+
+    Args:
+        path (str | Path): Mask file, or slice of one.
+
+    Returns:
+        bool: Whether a pixel is other than 0.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ImageFileError: If it cannot be decoded.
+    """
+    return bool(np.nan_to_num(decode(path, smooth=False).pixels).any())
+
+
 def lesion_of(values: npt.NDArray[Any], ringing: float = 0.0, jitter: float = 0.0) -> npt.NDArray[np.bool_]:
     """Tell lesion from ground.
 

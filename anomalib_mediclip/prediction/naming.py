@@ -9,9 +9,10 @@ import unicodedata
 from pathlib import Path, PurePath
 from urllib.parse import quote
 
-from anomalib_mediclip.io import IMAGE_EXTENSIONS
+from anomalib_mediclip.io import IMAGE_EXTENSIONS, MEDICAL_EXTENSIONS, is_slice
 
 PICTURE = ".png"
+KNOWN = (*IMAGE_EXTENSIONS, *MEDICAL_EXTENSIONS)
 OUTSIDE = "outside"  # folder of the pictures of images that lie outside the data set's folder
 MAX_BYTES = 255  # of a name, in the usual file systems
 
@@ -21,10 +22,11 @@ def picture_name(image: str | Path, root: str | Path | None) -> Path:
 
     It is the path below the root, or the absolute path in the folder ``outside``. Links are not followed. Other endings
     than PNG are kept, and so is PNG after another one: ``a.jpg`` and ``a.jpg.png`` differ. A part of the path that is
-    hidden, too long or not printable is changed, and gets a hash.
+    hidden, too long or not printable is changed, and gets a hash; so does a file without a known ending. The pictures
+    of slices are in a folder of the name of their volume.
 
     Args:
-        image (str | Path): Image file.
+        image (str | Path): Image file, or slice of a volume.
         root (str | Path | None): Folder of the data set, if it has one.
 
     Returns:
@@ -36,8 +38,11 @@ def picture_name(image: str | Path, root: str | Path | None) -> Path:
     """
     *folders, file = _below(image, root).parts
     name = PurePath(file)
-    is_plain = name.suffix == PICTURE and PurePath(name.stem).suffix.lower() not in IMAGE_EXTENSIONS
-    return Path(*(_safe(folder) for folder in folders), _safe(name.stem if is_plain else file, PICTURE))
+    is_plain = name.suffix == PICTURE and PurePath(name.stem).suffix.lower() not in KNOWN
+    target = Path(*(_safe(folder) for folder in folders))
+    if name.suffix.lower() in KNOWN or is_slice(image):
+        return target / _safe(name.stem if is_plain else file, PICTURE)
+    return target / _safe(file, f"~{_hash(file)}{PICTURE}")  # beside IM1 there may be IM1.png
 
 
 def volume_name(source: str | Path, root: str | Path | None) -> Path:
@@ -74,8 +79,13 @@ def _safe(part: str, ending: str = "") -> str:
     is_picture = not ending and name.endswith(PICTURE)  # a folder of the name of a picture
     if name == part and not is_picture and len(os.fsencode(name + ending)) <= MAX_BYTES:
         return name + ending
-    tail = f"~{hashlib.sha256(os.fsencode(part)).hexdigest()[:8]}{ending}"
+    tail = ending if ending.startswith("~") else f"~{_hash(part)}{ending}"
     return name.encode()[: MAX_BYTES - len(tail)].decode("utf-8", "ignore") + tail
+
+
+def _hash(part: str) -> str:
+    """Return what tells names apart that would become the same."""
+    return hashlib.sha256(os.fsencode(part)).hexdigest()[:8]
 
 
 def _printable(character: str) -> str:

@@ -83,11 +83,11 @@ def test_other_folders_and_name(tmp_path: Path) -> None:
 
 def test_one_line_says_what_was_found(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     save_folder(tmp_path, ["1.png", "3.png"])
-    for name in ("train/normal/1.dcm", "test/normal/2.DCM", "test/abnormal/notes.txt"):
+    for name in ("train/normal/1.pdf", "test/normal/2.PDF", "test/abnormal/notes.txt"):
         (tmp_path / name).touch()
     with caplog.at_level(logging.INFO):
         set_up(tmp_path, name="Mine")
-    assert "Mine: support pool 6; test 2 normal, 3 anomalous, 2 with masks; skipped 2 .dcm, 1 .txt" in caplog.messages
+    assert "Mine: support pool 6; test 2 normal, 3 anomalous, 2 with masks; skipped 2 .pdf, 1 .txt" in caplog.messages
 
 
 class TestMasksInOddPlaces:
