@@ -168,15 +168,14 @@ def write_segmentation(
         NotWrittenError: If highdicom is missing, the mask is empty, or the source does not allow a Segmentation.
         OSError: If the file cannot be written.
     """
-    check_highdicom()
-    if not mask.any():
-        msg = "the predicted mask is empty, and a Segmentation has at least one segment with pixels"
-        raise NotWrittenError(msg)
-    if len(mask) > 1 and not is_located(sources):
-        msg = "several frames without a frame of reference cannot share a Segmentation"
-        raise NotWrittenError(msg)
 
     def make() -> Dataset:
+        if not mask.any():
+            msg = "the predicted mask is empty, and a Segmentation has at least one segment with pixels"
+            raise NotWrittenError(msg)
+        if len(mask) > 1 and not is_located(sources):
+            msg = "several frames without a frame of reference cannot share a Segmentation"
+            raise NotWrittenError(msg)
         import highdicom as hd
         from pydicom.sr.codedict import codes
 
@@ -228,12 +227,11 @@ def write_parametric_map(
             for (radiographs, ultrasound, photographs).
         OSError: If the file cannot be written.
     """
-    check_highdicom()
-    if not is_located(sources):
-        msg = "the images have no frame of reference or no position in it, which a Parametric Map must have"
-        raise NotWrittenError(msg)
 
     def make() -> Dataset:
+        if not is_located(sources):
+            msg = "the images have no frame of reference or no position in it, which a Parametric Map must have"
+            raise NotWrittenError(msg)
         import highdicom as hd
         from pydicom.sr.codedict import codes
 
@@ -332,13 +330,14 @@ def _described(source: Dataset, algorithm: Algorithm, what: str, number: int) ->
 
 def _write(path: Path, make: Callable[[], Dataset]) -> None:
     """Make an object and write it."""
+    check_highdicom()
     try:
         with _discreet():
             result = make()
             path.parent.mkdir(parents=True, exist_ok=True)
             with written_beside(path) as unfinished:
                 result.save_as(unfinished)
-    except OSError:
+    except (OSError, NotWrittenError):
         raise
     except Exception as error:  # highdicom raises many kinds; their texts may hold values of the patient
         msg = f"the source images lack what the standard asks for ({type(error).__name__} {_place(error)})"

@@ -25,7 +25,7 @@ def write_like(source: Path, voxels: npt.NDArray[Any], path: Path) -> None:
 
     Args:
         source (Path): NIfTI file, whose voxels are not read.
-        voxels (np.ndarray): Volume with the axes of the source, uint8 or float32.
+        voxels (np.ndarray): Volume of three axes, those of the source, uint8 or float32.
         path (Path): File to write, ending in ``.nii`` or ``.nii.gz``; its folder is made.
 
     Raises:
@@ -33,10 +33,10 @@ def write_like(source: Path, voxels: npt.NDArray[Any], path: Path) -> None:
         OSError: If the file cannot be written.
     """
     image: Any = nib.load(source)
-    if voxels.shape != image.shape[:3] or voxels.size != np.prod(image.shape):
+    if voxels.shape != (*image.shape, 1, 1)[:3] or voxels.size != np.prod(image.shape):
         msg = f"{source} has the shape {image.shape}, the result {voxels.shape}: they must be equal"
         raise ValueError(msg)
-    kind: Any = nib.Nifti2Image if isinstance(image, nib.Nifti2Pair) else nib.Nifti1Image
+    kind: Any = nib.Nifti2Image if isinstance(image, nib.Nifti2Image) else nib.Nifti1Image
     header = kind.header_class()
     for field in _GEOMETRY:
         header[field] = image.header[field]

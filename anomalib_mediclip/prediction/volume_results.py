@@ -83,7 +83,7 @@ class Collected:
 
 
 class VolumeResults(Callback):
-    """Writes the results of a volume into ``volumes/`` in the folder of the run, as soon as its last slice is predicted.
+    """Writes the results of each volume into ``volumes/`` in the folder of the run, when its last slice is predicted.
 
     Slices come in order, so that one volume at a time is in memory, in the size that the model computes on; only series
     whose files alternate in a folder are in memory together.

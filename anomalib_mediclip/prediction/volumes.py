@@ -66,7 +66,7 @@ def _series_in(folder: Path, files: list[Path], root: Path | None) -> list[Volum
     series = _grouped(files)
     several = [group for group in series if len(group) > 1]
     names = {
-        id(group): volume_name(folder, root) / (f"series_{number}" if len(several) > 1 else "")
+        id(group): volume_name(folder, root) / (f"series~{number}" if len(several) > 1 else "")
         for number, group in enumerate(several, start=1)
     }
     return [

@@ -25,7 +25,8 @@ from pydicom.data import get_testdata_file
 from anomalib_mediclip.display import PLANES, set_slice_plane
 from anomalib_mediclip.io import dicom_results
 from tests.helpers.brightness import Brightness
-from tests.helpers.scans import MARKER, ORIENTATIONS, position_in_patient, write_series
+from tests.helpers.scans import ORIENTATIONS, position_in_patient, write_series
+from tests.helpers.volumes import SECRET
 
 SHAPE = (19, 44, 36)  # slices, rows, columns
 
@@ -73,7 +74,7 @@ def test_a_ball_in_an_oblique_nifti_is_at_its_place_in_map_and_mask(tmp_path: Pa
         image = nib.Nifti1Image(volume, affine)
         image.set_sform(affine, code=2)
         image.set_qform(affine, code=1)
-        image.header["descrip"] = MARKER.encode()
+        image.header["descrip"] = SECRET.encode()
         nib.save(image, tmp_path / "scans" / f"{index}.nii.gz")
     run = predict(tmp_path / "results", tmp_path / "scans")
     for index, affine in enumerate(affines()):
@@ -86,7 +87,7 @@ def test_a_ball_in_an_oblique_nifti_is_at_its_place_in_map_and_mask(tmp_path: Pa
             assert (result.header["qform_code"], result.header["sform_code"]) == (1, 2)
             np.testing.assert_array_equal(result.header.get_zooms(), source.header.get_zooms())
             assert result.get_data_dtype() == dtype
-            assert MARKER.encode() not in result.header.binaryblock
+            assert SECRET.encode() not in result.header.binaryblock
         values = anomaly_map.get_fdata()
         assert volume[np.unravel_index(values.argmax(), values.shape)] == 300
         inside = np.asarray(mask.dataobj) > 0
@@ -186,20 +187,20 @@ def test_patients_are_named_in_dicom_results_only(
     for path in series[1]["oblique"]:
         hostile = pydicom.dcmread(path)
         with pydicom.config.disable_value_validation():
-            hostile.PatientName = MARKER  # without a caret, which highdicom would warn about and print
-            hostile.PatientBirthDate = hostile.StudyDate = hostile.PatientSex = hostile.PatientAge = MARKER
+            hostile.PatientName = SECRET  # without a caret, which highdicom would warn about and print
+            hostile.PatientBirthDate = hostile.StudyDate = hostile.PatientSex = hostile.PatientAge = SECRET
             hostile.save_as(tmp_path / "scans" / path.name)
     run = predict(tmp_path / "results", tmp_path / "scans", Brightness(visualizer=True))
     output = capfd.readouterr()
-    assert MARKER not in caplog.text + output.out + output.err + "".join(str(one.message) for one in recwarn)
+    assert SECRET not in caplog.text + output.out + output.err + "".join(str(one.message) for one in recwarn)
     written = [path for path in run.rglob("*") if path.is_file()]
     assert {path.suffix for path in written} == {".dcm", ".csv", ".json", ".png"}
-    assert {path.name for path in written if MARKER.encode() in path.read_bytes()} == {
+    assert {path.name for path in written if SECRET.encode() in path.read_bytes()} == {
         "anomaly_map.dcm",
         "pred_mask.dcm",
     }
-    assert not [path for path in run.rglob("*") if MARKER in path.name]
-    assert pydicom.dcmread(run / "volumes" / "scans" / "pred_mask.dcm").PatientID == f"{MARKER}ID"
+    assert not [path for path in run.rglob("*") if SECRET in path.name]
+    assert pydicom.dcmread(run / "volumes" / "scans" / "pred_mask.dcm").PatientID == f"{SECRET}-ID"
 
 
 def test_an_image_without_a_frame_of_reference_gets_a_segmentation_alone(
@@ -260,7 +261,7 @@ def test_files_of_two_series_may_alternate_in_a_folder(tmp_path: Path) -> None:
             path.rename(tmp_path / "scans" / f"{path.name}_{number}")
     run = predict(tmp_path / "results", tmp_path / "scans")
     for number, row in ((1, 5), (2, 14)):
-        segmentation = hd.seg.segread(run / "volumes" / "scans" / f"series_{number}" / "pred_mask.dcm")
+        segmentation = hd.seg.segread(run / "volumes" / "scans" / f"series~{number}" / "pred_mask.dcm")
         assert centre_of_mass(segmentation.pixel_array > 0)[-1] == pytest.approx(row, abs=0.3)
 
 
