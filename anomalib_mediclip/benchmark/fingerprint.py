@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from anomalib_mediclip.atomic import write_whole
 from anomalib_mediclip.benchmark.factory import make_datamodule
+from anomalib_mediclip.display import PLANES, describe_display
 from anomalib_mediclip.io import file_of
 
 CACHE = "data_hashes.json"  # in the folder of the benchmark
@@ -21,7 +22,8 @@ CACHE = "data_hashes.json"  # in the folder of the benchmark
 def hash_data(specification: dict[str, Any], folder: Path) -> str:
     """Hash names, sizes and contents of all images and masks of a data set.
 
-    Files that have the size and the time of change of an earlier call are not read again.
+    Files that have the size and the time of change of an earlier call are not read again. A window or plane that the
+    user has chosen for DICOM and NIfTI belongs to the data too.
 
     Args:
         specification (dict[str, Any]): ``class_path`` and ``init_args`` of the data module.
@@ -37,7 +39,9 @@ def hash_data(specification: dict[str, Any], folder: Path) -> str:
     datamodule = make_datamodule(specification, {})
     files = {path for samples in datamodule.read_samples() for s in samples for path in (s.image, *s.masks)}
     cache = _Cache(folder / CACHE)
-    digest = hashlib.sha256()
+    display = describe_display()
+    chosen = {name: value for name, value in display.items() if value not in (None, PLANES[0])}
+    digest = hashlib.sha256(json.dumps(chosen).encode() if chosen else b"")
     for path in tqdm(sorted(files), desc=f"reading {datamodule.root}", leave=False, delay=1):
         name = os.path.relpath(path, datamodule.root)
         file, _ = file_of(path)  # the name says which slice

@@ -9,16 +9,17 @@ from typing import Any
 
 import torch
 from anomalib import TaskType
-from anomalib.data import AnomalibDataset, ImageItem
+from anomalib.data import ImageItem
 from pandas import DataFrame
 from torch.utils.data import Subset
 from torchvision.transforms.v2 import Compose, Resize, Transform
 from torchvision.tv_tensors import Image, Mask
 
+from anomalib_mediclip.data.listed_dataset import ListedDataset
 from anomalib_mediclip.io import read_image, read_mask
 
 
-class MedicalDataset(AnomalibDataset):
+class MedicalDataset(ListedDataset):
     """Images listed in a data frame.
 
     In a set with masks (task segmentation) every item has a ``gt_mask``. It is zero for a normal image, and also for an

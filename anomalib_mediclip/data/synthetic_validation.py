@@ -8,20 +8,21 @@ import math
 
 import torch
 from anomalib import TaskType
-from anomalib.data import AnomalibDataset, ImageItem
+from anomalib.data import ImageItem
 from anomalib.data.utils import LabelName
 from pandas import DataFrame
 from torchvision.transforms.v2 import Transform
 from torchvision.tv_tensors import Image, Mask
 
 from anomalib_mediclip.data.dataset import MedicalDataset
+from anomalib_mediclip.data.listed_dataset import ListedDataset
 from anomalib_mediclip.io import relative_names
 from anomalib_mediclip.synthesis import MedicalAnomalyGenerator
 
 MIN_PAINTED_IMAGES = 16
 
 
-class SyntheticValidationDataset(AnomalibDataset):
+class SyntheticValidationDataset(ListedDataset):
     """The support set as it is, and again with painted anomalies.
 
     Every support image appears once as a normal image and in each of ``ceil(16 / k)`` rounds with anomalies that

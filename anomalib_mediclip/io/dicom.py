@@ -19,9 +19,10 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset, config, dcmread
-from pydicom.pixels import apply_color_lut, apply_modality_lut, get_decoder, pixel_array
+from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from anomalib_mediclip.io.dicom_jpeg import plugins_of
 from anomalib_mediclip.io.errors import ImageFileError, NoImageError, named, not_supported
 from anomalib_mediclip.io.windows import Decoded, Window, sampling_step, window_of
 
@@ -117,7 +118,7 @@ class DicomFrames:
         with _explained("the header of this DICOM file is damaged"):
             self.shape = _shape(self._header)
         self._syntax = _syntax(self._header)
-        _check_decoder(self._syntax)
+        self._decoders = _decoders_of(self._syntax)
         self._range: Window | None = None
 
     def read(self, index: int, window: Window | None) -> Decoded:
@@ -201,11 +202,16 @@ class DicomFrames:
         is_whole = self.shape[0] == 1 or self._syntax.is_deflated
         source: Any = _read_whole(self._path, self._syntax) if is_whole else self._path
         options: dict[str, Any] = {} if is_whole else {"transfer_syntax_uid": self._syntax}
-        try:
-            pixels = pixel_array(source, index=index, **options)
-        except Exception as error:  # pydicom and its plug-ins raise many kinds, and may quote what is in the file
+        pixels, failure = None, ""
+        for decoder in self._decoders:
+            try:
+                pixels = pixel_array(source, index=index, decoding_plugin=decoder, **options)
+                break
+            except Exception as error:  # decoders raise many kinds, and may quote what is in the file
+                failure = type(error).__name__
+        if pixels is None:
             _refuse_missing_pixels(self._path)
-            raise ImageFileError(_undecodable(self._syntax, error)) from None
+            raise ImageFileError(_undecodable(self._syntax, failure))
         expected = self.shape[1:] if self._header.get("SamplesPerPixel", 1) == 1 else (*self.shape[1:], 3)
         if pixels.shape != expected:
             msg = not_supported(f"a DICOM image of the shape {'x'.join(map(str, pixels.shape))}")
@@ -354,18 +360,19 @@ def _syntax(header: Dataset) -> UID:
     return ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian
 
 
-def _check_decoder(syntax: UID) -> None:
-    """Refuse pixels that nothing here decodes."""
-    if syntax.is_deflated:
-        return
+def _decoders_of(syntax: UID) -> tuple[str, ...]:
+    """Return the decoders of pydicom for a transfer syntax, and refuse one that nothing here decodes."""
+    if not syntax.is_encapsulated:
+        return ("",)
     try:
-        decoder = get_decoder(syntax)
+        decoders = plugins_of(syntax)
     except NotImplementedError:
         msg = not_supported(f"a DICOM file with the transfer syntax {_name(syntax)}")
         raise ImageFileError(msg) from None
-    if not decoder.is_available:
+    if not decoders:
         msg = f"its pixels are compressed ({_name(syntax)}) and nothing that decodes them is installed: {EXTRA}"
         raise ImageFileError(msg)
+    return decoders
 
 
 def _name(syntax: UID) -> str:
@@ -400,9 +407,9 @@ def _refuse_missing_pixels(path: Path) -> None:
         raise ImageFileError(msg)
 
 
-def _undecodable(syntax: UID, error: Exception) -> str:
+def _undecodable(syntax: UID, failure: str) -> str:
     """Return the message about pixels that cannot be decoded."""
-    cause = f"its pixel data cannot be decoded ({_name(syntax)}, {type(error).__name__})"
+    cause = f"its pixel data cannot be decoded ({_name(syntax)}, {failure})"
     if not syntax.is_encapsulated:
         return f"{cause}: truncated or damaged; copy it again from where it came"
     return (

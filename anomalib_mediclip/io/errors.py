@@ -95,6 +95,11 @@ def _unidentified(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(512)
     kinds = [kind for offset, magic, kind in _OTHER_KINDS if head[offset:].startswith(magic)]
+    if path.name.lower().endswith((".dcm", ".dicom", ".nii", ".nii.gz")):
+        return (
+            "it is named like DICOM or NIfTI, and is neither: its header is damaged, or it is something else under "
+            "this name. Copy it again from where it came"
+        )
     if kinds:
         return not_supported(kinds[0])
     return (

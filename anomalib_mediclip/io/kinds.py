@@ -84,3 +84,15 @@ def is_nifti(head: bytes) -> bool:
     return any(
         head[offset:].startswith(magics) for size in sizes for offset, magics in [NIFTI_MAGIC.get(size, (0, ()))]
     )
+
+
+def is_pair(head: bytes) -> bool:
+    """Tell the header of a NIfTI of two files.
+
+    Args:
+        head (bytes): First bytes of a NIfTI file, not compressed.
+
+    Returns:
+        bool: Whether the voxels are in another file.
+    """
+    return head[344:346] == b"ni" or head[4:6] == b"ni"

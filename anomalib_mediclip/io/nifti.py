@@ -21,7 +21,7 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation
 
 from anomalib_mediclip.display import Plane
 from anomalib_mediclip.io.errors import ImageFileError
-from anomalib_mediclip.io.kinds import GZIP, HEADER, is_nifti, unpacked
+from anomalib_mediclip.io.kinds import GZIP, HEADER, is_nifti, is_pair, unpacked
 from anomalib_mediclip.io.windows import Decoded, Window, sampling_step, window_of
 from anomalib_mediclip.limits import VARIABLE, max_megapixels
 
@@ -117,6 +117,9 @@ def read_grid(path: Path) -> Grid:
     head = unpacked(path, stored)
     if not is_nifti(head):
         raise ImageFileError(_damaged("the header"))
+    if is_pair(head):
+        msg = "a NIfTI of two files (.hdr and .img) is not supported: save it as one file (.nii or .nii.gz)"
+        raise ImageFileError(msg)
     try:
         header = _header(head)
         shape, affine = header.get_data_shape(), np.asarray(header.get_best_affine(), dtype=np.float64)
@@ -209,16 +212,7 @@ def check_same_grid(image: Path, mask: Path) -> None:
 def _header(head: bytes) -> Any:
     """Return the header as nibabel reads it; extensions are not looked at."""
     is_first = 348 in (int.from_bytes(head[:4], "little"), int.from_bytes(head[:4], "big"))
-    if is_first:
-        if head[344:346] == b"ni":
-            raise ImageFileError(_PAIR)
-        return nib.Nifti1Header(head[:348], check=False)
-    if head[4:6] == b"ni":
-        raise ImageFileError(_PAIR)
-    return nib.Nifti2Header(head[:540], check=False)
-
-
-_PAIR = "a NIfTI of two files (.hdr and .img) is not supported: save it as one file (.nii or .nii.gz)"
+    return nib.Nifti1Header(head[:348], check=False) if is_first else nib.Nifti2Header(head[:540], check=False)
 
 
 def _damaged(part: str) -> str:

@@ -209,11 +209,17 @@ def _opened(file: Path) -> DicomFrames | NiftiVolume:
     """Return the volume of a file; the last one is kept, so that its slices do not unpack it again."""
     status = file.stat()
     with _loading:  # threads that ask for slices of one volume must not all unpack it
-        return _volume(file, status.st_size, status.st_mtime_ns, _display()[1])
+        volume = _volume(file, status.st_size, status.st_mtime_ns, _display()[1])
+    if isinstance(volume, ImageFileError):
+        raise type(volume)(*volume.args)
+    return volume
 
 
 @lru_cache(maxsize=1)
-def _volume(file: Path, size: int, changed: int, plane: Plane) -> DicomFrames | NiftiVolume:
-    """Open a volume."""
+def _volume(file: Path, size: int, changed: int, plane: Plane) -> DicomFrames | NiftiVolume | ImageFileError:
+    """Open a volume, or return why it cannot be opened, so that no slice of a damaged one unpacks it again."""
     del size, changed  # a file that is written anew is another volume
-    return DicomFrames(file) if kind_of(file) == "dicom" else NiftiVolume(file, plane)
+    try:
+        return DicomFrames(file) if kind_of(file) == "dicom" else NiftiVolume(file, plane)
+    except ImageFileError as error:
+        return error

@@ -40,7 +40,7 @@ from anomalib_mediclip.models.components.checkpoint import describe_options
 from anomalib_mediclip.models.components.checkpoint_methods import CheckpointMethods, complete_state
 from anomalib_mediclip.models.components.pre_processing import ExportablePreProcessor, transform_of
 from anomalib_mediclip.models.components.time_estimate import TimeEstimate
-from anomalib_mediclip.models.components.training_record import TestRecorder
+from anomalib_mediclip.models.components.training_record import TestRecorder, warn_of_other_display
 from anomalib_mediclip.prediction.folder import FullDepthImages, PredictionDataset, prediction_loader, results_within
 from anomalib_mediclip.prediction.pictures import MedicalVisualizer
 from anomalib_mediclip.prediction.run_report import RunReport
@@ -239,7 +239,15 @@ class FewShotModule(CheckpointMethods, ExportMethods, AnomalibModule):
         del args, kwargs
         return batch.update(**self.model(batch.image)._asdict())
 
+    def on_test_start(self) -> None:
+        """Say if images are shown otherwise than in the training."""
+        warn_of_other_display(self.training_record)
+
     # -- prediction ----------------------------------------------------------------------------------------------------
+
+    def on_predict_start(self) -> None:
+        """Say if images are shown otherwise than in the training."""
+        warn_of_other_display(self.training_record)
 
     def predict_dataloader(self) -> DataLoader:
         """Return the loader of ``prediction_path``.
@@ -259,7 +267,7 @@ class FewShotModule(CheckpointMethods, ExportMethods, AnomalibModule):
         """Return a loader of images one at a time, in their own size; ``Engine.predict(data_path=path)`` takes it.
 
         Args:
-            path (str | Path): Image or folder.
+            path (str | Path): Image, slice, volume or folder.
 
         Returns:
             DataLoader: Loader in natural order of the files.

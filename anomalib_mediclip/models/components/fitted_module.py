@@ -176,6 +176,7 @@ class FittedModule(SupportMethods, FewShotModule):
 
     def on_test_start(self) -> None:
         """Make sure that there are statistics."""
+        super().on_test_start()
         self._complete_statistics()
 
     on_predict_start = on_test_start

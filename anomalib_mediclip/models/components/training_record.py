@@ -18,6 +18,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from anomalib_mediclip.atomic import write_whole
+from anomalib_mediclip.display import describe_display
 from anomalib_mediclip.evaluation.calibration import describe_thresholds
 from anomalib_mediclip.host.checkpoint_io import read_checkpoint
 from anomalib_mediclip.versions import installed_versions
@@ -34,17 +35,36 @@ def describe_training(trainer: Trainer) -> dict[str, Any]:
         trainer (Trainer): Trainer that fits a model.
 
     Returns:
-        dict[str, Any]: Plain data: ``data``, ``versions``, ``epochs``, ``steps`` and ``seed``, that of the model.
+        dict[str, Any]: Plain data: ``data``, ``display`` (see :func:`anomalib_mediclip.display.describe_display`),
+            ``versions``, ``epochs``, ``steps`` and ``seed``, that of the model.
     """
     progress: Any = trainer.fit_loop.epoch_progress.current  # declared without ``processed``
     model: Any = trainer.lightning_module
     return {
         "data": _describe_data(getattr(trainer, "datamodule", None)),
+        "display": describe_display(),
         "versions": installed_versions(),
         "epochs": progress.processed,
         "steps": trainer.global_step,
         "seed": model.used_seed,
     }
+
+
+def warn_of_other_display(record: Mapping[str, Any]) -> None:
+    """Warn if DICOM and NIfTI are shown in another window or plane than when the model was trained.
+
+    Args:
+        record (Mapping[str, Any]): Record of the training; one without ``display`` says nothing.
+    """
+    trained = record.get("display")
+    if trained and trained != describe_display():
+        window, plane = trained["window"] or "that of each file", trained["slice_plane"]
+        logger.warning(
+            "the model was trained on DICOM and NIfTI in another window or plane (window: %s, slices: %s) than now: "
+            "give the same --window and --slice_plane, or its scores mean something else",
+            window,
+            plane,
+        )
 
 
 def is_finished(trainer: Trainer, record: Mapping[str, Any]) -> bool:

@@ -8,17 +8,17 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pydicom
 import pytest
 import torch
 from pydicom.data import get_testdata_file
-from pydicom.pixels import pixel_array
-from pydicom.uid import MPEG2MPML, JPEG2000Lossless, SegmentationStorage, generate_uid
+from pydicom.pixels import get_decoder, pixel_array
+from pydicom.uid import MPEG2MPML, JPEG2000Lossless, JPEGLossless, JPEGLosslessSV1, SegmentationStorage, generate_uid
 
 from anomalib_mediclip.display import set_window
 from anomalib_mediclip.io import ImageFileError, NoImageError, read_header, read_image, search, series_of, slices_of
-from anomalib_mediclip.io import dicom as module
 from tests.helpers.volumes import SECRET, functional_group, make_dicom, make_series
 
 RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
@@ -76,6 +76,30 @@ class TestValues:
         names = ("RLE", "bigendian", "expb", "implicit", "jp2klossless", "jpeg_ls_lossless", "padded")
         for name in names:
             assert torch.equal(read_image(FILES / f"MR_small_{name}.dcm"), expected), name
+
+    @pytest.mark.parametrize("syntax", [JPEGLossless, JPEGLosslessSV1])
+    @pytest.mark.parametrize(
+        ("dtype", "bits"), [(np.uint8, 8), (np.uint16, 12), (np.uint16, 16), (np.int16, 12), (np.int16, 16)]
+    )
+    def test_lossless_jpeg(self, tmp_path: Path, syntax: str, dtype: type, bits: int) -> None:
+        low = -(2 ** (bits - 1)) if dtype is np.int16 else 0
+        pixels = np.random.default_rng(0).integers(low, low + 2**bits, (2, 24, 20)).astype(dtype)
+        options = {"BitsStored": bits, "HighBit": bits - 1, "WindowCenter": 10, "WindowWidth": 2**bits}
+        path = make_dicom(tmp_path / "a.dcm", pixels, **options)
+        file = pydicom.dcmread(path)
+        unsigned = (pixels.astype(np.int64) & (2**bits - 1)).astype(f"u{pixels.dtype.itemsize}")
+        frames = [imagecodecs.ljpeg_encode(frame, bitspersample=bits) for frame in unsigned]
+        file.PixelData = pydicom.encaps.encapsulate(frames)
+        file["PixelData"].VR, file.file_meta.TransferSyntaxUID = "OB", syntax
+        file.save_as(tmp_path / "b.dcm")
+        for plain, packed in zip(slices_of(path), slices_of(tmp_path / "b.dcm"), strict=True):
+            assert torch.equal(read_image(packed), read_image(plain))
+
+    def test_jpeg_of_12_bits(self) -> None:
+        image = read_image(FILES / "JPGExtended.dcm")
+        assert image.shape == (3, 1024, 256)
+        assert image[0].unique().numel() > 200
+        assert image[0].median() < 0.2 < image[0].max()
 
     def test_a_12_bit_ramp_keeps_its_levels(self, tmp_path: Path) -> None:
         plain = make_dicom(tmp_path / "plain.dcm", RAMP, BitsStored=12, HighBit=11)
@@ -199,7 +223,7 @@ class TestRefused:
             read_image(path)
 
     def test_a_missing_decoder_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        decoder = module.get_decoder(JPEG2000Lossless)
+        decoder = get_decoder(JPEG2000Lossless)
         monkeypatch.setattr(decoder, "_available", {})
         with pytest.raises(ImageFileError, match=r"JPEG 2000.*nothing that decodes them.*anomalib-mediclip\[dicom\]"):
             read_image(FILES / "MR_small_jp2klossless.dcm")
