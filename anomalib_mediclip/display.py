@@ -37,6 +37,12 @@ def chosen_window() -> tuple[float, float] | None:
     return _limits(given, WINDOW_VARIABLE) if given else None
 
 
+def chosen_preset() -> str | None:
+    """Return the name of the preset that the user has chosen, None for any other window."""
+    given = os.environ.get(WINDOW_VARIABLE)
+    return given if given in PRESETS else None
+
+
 def set_window(window: str) -> None:
     """Choose the window, for this process and those that it starts.
 

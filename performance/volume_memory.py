@@ -23,7 +23,6 @@ from pathlib import Path
 import numpy as np
 
 FORMATS = ("series", "frames.dcm", "volume.nii", "volume.nii.gz")
-LITE = Path("configs/model/mediclip_lite.yaml")
 
 
 def make(path: Path, slices: int, size: int) -> None:
@@ -57,27 +56,25 @@ def memory() -> int:
 def run(path: Path, threads: int) -> None:
     """Predict a volume, and print peak, memory before and seconds."""
     import torch
-    import yaml
     from anomalib.engine import Engine
 
-    from anomalib_mediclip import MediCLIP
+    from tests.helpers.lite import lite_model
 
     torch.set_num_threads(threads)
-    model = MediCLIP(**yaml.safe_load(LITE.read_text(encoding="utf-8"))["model"]["init_args"])
+    model = lite_model()
+    model.prediction_path = path  # as the command sets it
     engine = Engine(default_root_dir=path.parent / "results", accelerator="cpu", logger=False)
     before, peak, ended = memory(), [0], threading.Event()
 
     def watch() -> None:
-        while not ended.wait(0.05):
+        while not ended.wait(0.2):
             peak[0] = max(peak[0], memory())
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+    threading.Thread(target=watch, daemon=True).start()
     start = time.perf_counter()
-    engine.predict(model, data_path=path, return_predictions=False)
+    engine.predict(model, return_predictions=False)
     seconds = time.perf_counter() - start
     ended.set()
-    watcher.join()
     print(f"RESULT {peak[0]} {before} {seconds}")
 
 

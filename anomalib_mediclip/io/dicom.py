@@ -12,6 +12,7 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -22,8 +23,10 @@ from pydicom import Dataset, config, dcmread
 from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from anomalib_mediclip.display import chosen_preset
 from anomalib_mediclip.io.dicom_jpeg import plugins_of
 from anomalib_mediclip.io.errors import ImageFileError, NoImageError, named, not_supported
+from anomalib_mediclip.io.kinds import kind_of
 from anomalib_mediclip.io.windows import Decoded, Window, sampling_step, window_of
 
 logger = logging.getLogger(__name__)
@@ -48,6 +51,8 @@ _ATTRIBUTES: list[Any] = [
 _PIXELS: list[Any] = ["PixelData", "FloatPixelData", "DoubleFloatPixelData"]
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _RESULTS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.5.1.4.1.1.30")  # SEG, map
+
+_SMALLEST_FRAME = 8  # bytes, of frames that are not compressed; compressed ones have headers that are longer
 
 _reading = threading.RLock()  # the validation of pydicom is a setting of the whole process
 
@@ -158,6 +163,7 @@ class DicomFrames:
         if self._header.get("PhotometricInterpretation") == "MONOCHROME1":
             values = top - values if values.dtype == np.uint8 else top - values.astype(np.float64)
             window = window and Window(top - window.high, top - window.low)
+        _warn_of_preset(str(self._header.get("Modality") or "CT"), chosen_preset())
         return Decoded(self._without_padding(values, stored)[..., None], window)
 
     def _rescaled(self, stored: npt.NDArray[Any], index: int) -> tuple[npt.NDArray[Any], Any]:
@@ -219,11 +225,24 @@ class DicomFrames:
         return pixels
 
 
-def series_of(files: Sequence[str | Path]) -> dict[str, list[Path]]:
+@lru_cache
+def _warn_of_preset(modality: str, preset: str | None) -> None:
+    """Warn once if a preset for CT is used on anything else."""
+    if preset is not None and modality != "CT":
+        logger.warning(
+            "--window %s is meant for CT, in Hounsfield units, and some images are of the modality %s: give --window "
+            "CENTRE,WIDTH in their unit, or leave it out",
+            preset,
+            modality,
+        )
+
+
+def series_of(files: str | Path | Sequence[str | Path]) -> dict[str, list[Path]]:
     """Group DICOM files by series, in order of position along the normal of the images.
 
     Args:
-        files (Sequence[str | Path]): DICOM files of one image each.
+        files (str | Path | Sequence[str | Path]): DICOM files of one image each, or their folder; other files in it are
+            left out.
 
     Returns:
         dict[str, list[Path]]: Files by Series Instance UID, in the order in which the series first appear. A file
@@ -235,7 +254,7 @@ def series_of(files: Sequence[str | Path]) -> dict[str, list[Path]]:
             file is damaged.
     """
     kinds = {}
-    for path in map(Path, files):
+    for path in _dicom_in(Path(files)) if isinstance(files, str | Path) else map(Path, files):
         with named(path):
             kinds[path] = read_kind(path)
     groups: dict[str, list[Path]] = {}
@@ -245,6 +264,19 @@ def series_of(files: Sequence[str | Path]) -> dict[str, list[Path]]:
         group.sort(key=lambda path: place(kinds[path]))
         _check_series(group, kinds)
     return groups
+
+
+def _dicom_in(folder: Path) -> Iterator[Path]:
+    """Yield the DICOM images of a folder."""
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and kind_of(path) == "dicom":
+            try:
+                read_kind(path)
+            except NoImageError:
+                continue
+            except ImageFileError:
+                pass  # whoever reads it says what is wrong
+            yield path
 
 
 def place(kind: Kind) -> tuple[bool, float, int]:
@@ -317,6 +349,11 @@ def _read_header(path: Path) -> Dataset:
         raise NoImageError(msg)
     if "Rows" not in header or "Columns" not in header:
         msg = "it looks like DICOM but states no size of an image: its header is damaged, or it is no DICOM file"
+        raise ImageFileError(msg)
+    with _explained("the header of this DICOM file is damaged"):
+        frames, size = _shape(header)[0], path.stat().st_size
+    if frames > 1 and frames * _SMALLEST_FRAME > size:
+        msg = f"its header promises {frames} frames, more than its {size} bytes can hold: it is truncated or damaged"
         raise ImageFileError(msg)
     return header
 

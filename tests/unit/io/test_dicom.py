@@ -197,6 +197,20 @@ class TestRefused:
         with pytest.raises(ImageFileError, match=rf"cannot read .*scan\.dcm: .*{cause}"):
             read_image(path)
 
+    def test_a_header_that_promises_frames_lists_none(self, tmp_path: Path) -> None:
+        path = make_dicom(tmp_path / "scan.dcm", RAMP, NumberOfFrames=2**31 - 1)
+        with pytest.raises(ImageFileError, match=r"scan\.dcm: its header promises 2147483647 frames"):
+            slices_of(path)
+        assert search(tmp_path).images == [path]
+
+    def test_a_preset_for_ct_on_another_modality(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        set_window("brain")
+        for modality in ("CT", "MR"):
+            read_image(make_dicom(tmp_path / f"{modality}.dcm", RAMP, Modality=modality))
+        (message,) = caplog.messages
+        assert "--window brain is meant for CT" in message
+        assert "modality MR" in message
+
     def test_a_window_that_cannot_be_used_is_none(self, tmp_path: Path) -> None:
         expected = read_image(make_dicom(tmp_path / "a.dcm", RAMP))
         for window in ({"WindowCenter": 5, "WindowWidth": 0}, {"WindowCenter": 5}, {"WindowWidth": 5}):
@@ -299,6 +313,9 @@ class TestSeries:
             second[index] = tmp_path / "a" / f"{path.stem}b.dcm"
         assert search(tmp_path).images == [*first, *second]
         assert list(series_of([*second, *first]).values()) == [second, first]
+        (tmp_path / "a" / "notes.txt").write_text("none")
+        (tmp_path / "a" / "report.dcm").write_bytes((FILES / "reportsi.dcm").read_bytes())
+        assert sorted(series_of(tmp_path / "a").values()) == sorted([first, second])
 
     @pytest.mark.parametrize(
         ("change", "message"),
