@@ -25,7 +25,7 @@ from pydicom.data import get_testdata_file
 from anomalib_mediclip.display import PLANES, set_slice_plane
 from anomalib_mediclip.io import dicom_results
 from tests.helpers.brightness import Brightness
-from tests.helpers.scans import ORIENTATIONS, position_in_patient, write_series
+from tests.helpers.scans import ORIENTATIONS, position_in_patient, write_multi_frame, write_series
 from tests.helpers.volumes import SECRET
 
 SHAPE = (11, 44, 36)  # slices, rows, columns
@@ -207,6 +207,28 @@ def test_patients_are_named_in_dicom_results_only(
     }
     assert not [path for path in run.rglob("*") if SECRET in path.name]
     assert pydicom.dcmread(run / "volumes" / "scans" / "pred_mask.dcm").PatientID == f"{SECRET}-ID"
+
+
+def test_a_multi_frame_file_gets_results_of_its_own(tmp_path: Path) -> None:
+    path = write_multi_frame(
+        tmp_path / "scans" / "ct.dcm", with_ball((5, 24, 20), (3, 15, 6), 2), ORIENTATIONS["oblique"]
+    )
+    run = predict(tmp_path / "results", tmp_path / "scans")
+    folder = run / "volumes" / "scans" / "ct.dcm"
+    assert {file.name for file in folder.iterdir()} == {"anomaly_map.dcm", "pred_mask.dcm", "highest_slice.png"}
+    segmentation = pydicom.dcmread(folder / "pred_mask.dcm")
+    places = [position_in_patient(segmentation, *point) for point in np.argwhere(segmentation.pixel_array)]
+    expected = position_in_patient(pydicom.dcmread(path), 3, 15, 6)
+    np.testing.assert_allclose(np.mean(places, axis=0), expected, atol=1.0)  # mm; the outer slices are cut off
+    assert pd.read_csv(run / "volumes" / "slices.csv")["file"].tolist() == [str(path / f"000{i}") for i in range(5)]
+
+
+def test_one_image_with_a_position_gets_both_results(tmp_path: Path) -> None:
+    paths = write_series(tmp_path / "scans", with_ball((1, 24, 20), (0, 15, 6)), ORIENTATIONS["axial"])
+    run = predict(tmp_path / "results", tmp_path / "scans")
+    folder = run / "volumes" / "scans" / paths[0].name
+    assert {file.name for file in folder.iterdir()} == {"anomaly_map.dcm", "pred_mask.dcm"}
+    np.testing.assert_allclose(centre_of_mass(hd.seg.segread(folder / "pred_mask.dcm").pixel_array), (15, 6), atol=0.3)
 
 
 def test_an_image_without_a_frame_of_reference_gets_a_segmentation_alone(
