@@ -331,17 +331,11 @@ def _described(source: Dataset, algorithm: Algorithm, what: str, number: int) ->
 def _write(path: Path, make: Callable[[], Dataset]) -> None:
     """Make an object and write it."""
     check_highdicom()
-    try:
-        with _discreet():
-            result = make()
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with written_beside(path) as unfinished:
-                result.save_as(unfinished)
-    except (OSError, NotWrittenError):
-        raise
-    except Exception as error:  # highdicom raises many kinds; their texts may hold values of the patient
-        msg = f"the source images lack what the standard asks for ({type(error).__name__} {_place(error)})"
-        raise NotWrittenError(msg) from None
+    with _discreet():
+        result = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_beside(path) as unfinished:
+            result.save_as(unfinished)
 
 
 def _place(error: BaseException) -> str:
@@ -354,7 +348,13 @@ def _place(error: BaseException) -> str:
 
 @contextmanager
 def _discreet() -> Iterator[None]:
-    """Keep pydicom and highdicom from printing values of attributes that they find wrong."""
+    """Keep pydicom and highdicom from printing values of attributes that they find wrong, and from raising them."""
     with warnings.catch_warnings(), quiet("pydicom", PACKAGE), pydicom.config.disable_value_validation():
         warnings.simplefilter("ignore")
-        yield
+        try:
+            yield
+        except (OSError, NotWrittenError):
+            raise
+        except Exception as error:  # of many kinds, whose texts may hold values of the patient
+            msg = f"the source images lack what the standard asks for ({type(error).__name__} {_place(error)})"
+            raise NotWrittenError(msg) from None
