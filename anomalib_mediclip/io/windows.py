@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 PERCENTILES = (0.5, 99.5)
-SAMPLE = 2**24  # voxels, at most, from which the range of a volume is computed
+SAMPLE = 2**21  # voxels, at most, from which the range of a volume is computed
 
 
 class Window(NamedTuple):
@@ -87,10 +87,10 @@ def sampling_step(shape: tuple[int, int, int]) -> int:
         shape (tuple[int, int, int]): Size of the volume in voxels.
 
     Returns:
-        int: Step, 1 for volumes of at most 16.7 million voxels.
+        int: Step, 1 for volumes of at most 2.1 million voxels.
 
     Example:
         >>> sampling_step((500, 512, 512))
-        2
+        4
     """
     return int(np.ceil((np.prod(shape, dtype=np.float64) / SAMPLE) ** (1 / 3)))

@@ -168,7 +168,7 @@ def prediction_loader(
     dataset = PredictionDataset(path, image_size, transform if resizes else None, left_out)
     workers = min(MAX_WORKERS, os.cpu_count() or 1) if len(dataset) > MAX_IMAGES_WITHOUT_WORKERS else 0
     if any(is_slice(image) for image in dataset.paths):
-        workers = min(workers, 1)  # each process would unpack every volume
+        workers = 0  # each process would unpack every volume, and keep one
     return DataLoader(
         dataset, batch_size=BATCH_SIZE if resizes else 1, num_workers=workers, collate_fn=ImageBatch.collate
     )

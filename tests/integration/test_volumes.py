@@ -93,12 +93,24 @@ def test_window_and_plane_of_the_command(tmp_path: Path, trained: tuple[Path, Pa
     (path,) = tmp_path.rglob("predictions.csv")
     assert len(pd.read_csv(path)) == 48
     assert "trained on DICOM and NIfTI in another window or plane" in result.stderr + result.stdout
-    for wrong in (("--window", "heart"), ("--slice_plane", "oblique")):
-        result = command(tmp_path, *common, *wrong)
-        assert result.returncode != 0
-        assert wrong[1] in result.stderr
-        assert "Traceback" not in result.stderr
-    assert "give a preset (brain, lung" in command(tmp_path, *common, "--window", "heart").stderr
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [(("--window", "heart"), "give a preset (brain, lung"), (("--slice_plane", "oblique"), "oblique")],
+)
+def test_a_wrong_window_or_plane_ends_with_a_sentence(
+    tmp_path: Path,
+    trained: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    wrong: tuple[str, str],
+    message: str,
+) -> None:
+    with pytest.raises(SystemExit):
+        predict(tmp_path, trained[0] / "test", trained[1], monkeypatch, *wrong)
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_name_of_a_patient_leaves_the_files(
