@@ -17,7 +17,7 @@ def written_beside(path: Path | str) -> Iterator[Path]:
         path (Path | str): File to write; its folder exists. A file of this name is kept until it is replaced.
 
     Yields:
-        Path: Where to write, in the same folder and with the same extension.
+        Path: Where to write, in the same folder and with the same extensions.
 
     Raises:
         OSError: If the file cannot be written, as when the disk is full.
@@ -31,7 +31,7 @@ def written_beside(path: Path | str) -> Iterator[Path]:
         ['table.csv']
     """
     path = Path(path)
-    unfinished = path.with_name(f"{path.stem}.{os.getpid()}.unfinished{path.suffix}")
+    unfinished = path.with_name(f"unfinished.{os.getpid()}.{path.name}")  # a name may have several extensions (.nii.gz)
     try:
         yield unfinished
         unfinished.replace(path)

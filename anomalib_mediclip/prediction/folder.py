@@ -135,6 +135,18 @@ def is_unreadable(item: ImageItem) -> bool:
     return (item.explanation or "").startswith(f"{UNREADABLE}: ")
 
 
+def keeps_whole_images(transform: Transform | None) -> bool:
+    """Tell whether a transform only resizes, so that a map covers the whole image.
+
+    Args:
+        transform (Transform | None): Transform of the model's pre-processor.
+
+    Returns:
+        bool: False for what crops or pads, and for all that is not known here.
+    """
+    return transform is None or isinstance(transform, Resize)
+
+
 def prediction_loader(
     path: str | Path, image_size: tuple[int, int], transform: Transform | None, left_out: Path | None = None
 ) -> DataLoader:

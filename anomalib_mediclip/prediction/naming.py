@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Names of pictures: one for every image, whatever the image is called."""
+"""Names of pictures and of folders of volumes: one for every image and volume, whatever it is called."""
 
 import hashlib
 import os
@@ -43,6 +43,23 @@ def picture_name(image: str | Path, root: str | Path | None) -> Path:
     if name.suffix.lower() in KNOWN or is_slice(image):
         return target / _safe(name.stem if is_plain else file, PICTURE)
     return target / _safe(file, f"~{_hash(file)}{PICTURE}")  # beside IM1 there may be IM1.png
+
+
+def volume_name(source: str | Path, root: str | Path | None) -> Path:
+    """Name the folder of the results of a volume after its file, or after the folder of its series.
+
+    Args:
+        source (str | Path): File or folder.
+        root (str | Path | None): Folder below which it is named, as for :func:`picture_name`.
+
+    Returns:
+        Path: Relative path.
+
+    Example:
+        >>> volume_name("set/a/scan.nii.gz", "set").as_posix()
+        'a/scan.nii.gz'
+    """
+    return Path(*(_safe(part) for part in _below(source, root).parts))
 
 
 def _below(image: str | Path, root: str | Path | None) -> PurePath:

@@ -17,7 +17,7 @@ from lightning import LightningModule, Trainer
 from PIL import Image, ImageDraw
 
 from anomalib_mediclip.drawing import BACKGROUND, GREEN, RED, Picture, colours, heat_map, outline, write_caption
-from anomalib_mediclip.io import read_image
+from anomalib_mediclip.io import file_of, read_image
 from anomalib_mediclip.prediction.folder import PredictionDataset, is_unreadable, predicted_dataset
 from anomalib_mediclip.prediction.naming import picture_name
 from anomalib_mediclip.quiet import quiet
@@ -63,7 +63,7 @@ class MedicalVisualizer(ImageVisualizer):
     ) -> None:
         """Write the pictures of a batch."""
         del pl_module, outputs, batch_idx
-        folder, root = pictures_folder(trainer, self), _root(trainer, dataloader_idx)
+        folder, root = pictures_folder(trainer, self), root_of_names(trainer, dataloader_idx)
 
         def write(item: ImageItem) -> None:
             target = folder / picture_name(item.image_path or "image", root)
@@ -97,8 +97,16 @@ def pictures_folder(trainer: Trainer, visualizer: ImageVisualizer) -> Path:
     return Path(visualizer.output_dir or Path(trainer.default_root_dir) / "images")
 
 
-def _root(trainer: Trainer, dataloader_idx: int) -> Path | None:
-    """Return the folder below which images are named: the data module's, or the one that holds the predicted folder."""
+def root_of_names(trainer: Trainer, dataloader_idx: int) -> Path | None:
+    """Return the folder below which images are named: the data module's, or the one that holds the predicted folder.
+
+    Args:
+        trainer (Trainer): Trainer that tests or predicts.
+        dataloader_idx (int): Number of the loader.
+
+    Returns:
+        Path | None: Folder; None if the data set has none.
+    """
     dataset = predicted_dataset(trainer, dataloader_idx) if trainer.predicting else None
     if isinstance(dataset, PredictionDataset):
         path = dataset.path.absolute()
@@ -174,7 +182,7 @@ def _known(mask: torch.Tensor | None) -> bool:
 def _caption(item: ImageItem) -> str:
     """Return file, score, decision and truth in words."""
     names = {True: "anomalous", False: "normal"}
-    parts = [Path(item.image_path).name] if item.image_path else []
+    parts = [_name(item.image_path)] if item.image_path else []
     if item.pred_score is not None:
         parts.append(f"score {float(item.pred_score):.2f}")
     if item.pred_label is not None:
@@ -182,3 +190,9 @@ def _caption(item: ImageItem) -> str:
     if item.gt_label is not None:
         parts.append(f"truth {names[bool(item.gt_label)]}")
     return "   ".join(parts)
+
+
+def _name(path: str) -> str:
+    """Return the name of a file, with the number of the slice of a volume."""
+    file, number = file_of(path)
+    return file.name if number is None else f"{file.name}, slice {number}"

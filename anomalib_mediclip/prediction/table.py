@@ -52,7 +52,7 @@ class PredictionTable(BasePredictionWriter):
             if existing.exists():
                 msg = f"{existing} holds the predictions of another run. Give another folder, or move the file away."
                 raise FileExistsError(msg)
-        _append(path, [COLUMNS])
+        append_rows(path, [COLUMNS])
 
     def write_on_batch_end(
         self,
@@ -68,7 +68,7 @@ class PredictionTable(BasePredictionWriter):
         del prediction, batch_indices, batch_idx, dataloader_idx
         threshold = getattr(pl_module.post_processor, "normalized_image_threshold", None)
         rows = [_row(item, threshold) for item in batch]
-        _append(_part(trainer, trainer.global_rank), rows)
+        append_rows(_part(trainer, trainer.global_rank), rows)
         for *_, reason in (row for row in rows if row[2] == UNREADABLE):
             self._unreadable += 1
             if self._unreadable <= MAX_WARNINGS:
@@ -101,13 +101,30 @@ class PredictionTable(BasePredictionWriter):
 
 
 def _row(item: ImageItem, threshold: torch.Tensor | None) -> tuple[str, ...]:
-    """Return the row of an image, numbers with the nine digits that tell any two float32 apart."""
+    """Return the row of an image."""
     path = str(item.image_path or "")
     if is_unreadable(item):
         return path, "", UNREADABLE, "", (item.explanation or "").removeprefix(f"{UNREADABLE}: ")
-    label = "" if item.pred_label is None else ("anomalous" if bool(item.pred_label) else "normal")
-    score, cut = (None if value is None else f"{float(value):.9g}" for value in (item.pred_score, threshold))
-    return path, score or "", label, cut or "", ""
+    return path, in_digits(item.pred_score), label_of(item), in_digits(threshold), ""
+
+
+def label_of(item: ImageItem) -> str:
+    """Return the label of an item.
+
+    Args:
+        item (ImageItem): Predicted item.
+
+    Returns:
+        str: ``normal``, ``anomalous`` or ``unreadable``; empty where no label was predicted.
+    """
+    if is_unreadable(item):
+        return UNREADABLE
+    return "" if item.pred_label is None else ("anomalous" if bool(item.pred_label) else "normal")
+
+
+def in_digits(value: torch.Tensor | None) -> str:
+    """Return a number with the nine digits that tell any two float32 apart; nothing for None."""
+    return "" if value is None else f"{float(value):.9g}"
 
 
 def _pictures(trainer: Trainer) -> str:
@@ -128,8 +145,13 @@ def _part(trainer: Trainer, rank: int) -> Path:
     return table if trainer.world_size == 1 else table.with_name(f"predictions_{rank}.csv")
 
 
-def _append(path: Path, rows: Iterable[Sequence[str]]) -> None:
-    """Append rows to a table, with escapes for what CSV cannot hold: undecodable bytes and carriage returns."""
+def append_rows(path: Path, rows: Iterable[Sequence[str]]) -> None:
+    """Append rows to a table, with escapes for what CSV cannot hold: undecodable bytes and carriage returns.
+
+    Args:
+        path (Path): Table, which is made if there is none.
+        rows (Iterable[Sequence[str]]): Rows.
+    """
     with path.open("a", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([field.replace("\r", "\\r") for field in row] for row in rows)
@@ -143,7 +165,7 @@ def _joined(parts: list[Path], table: Path) -> list[list[str]]:
             rows += list(csv.reader(file))[1:]
     if parts != [table]:
         rows.sort(key=lambda row: natural_key(row[0]))
-        _append(table, [COLUMNS, *rows])
+        append_rows(table, [COLUMNS, *rows])
         for part in parts:
             part.unlink()
     return rows

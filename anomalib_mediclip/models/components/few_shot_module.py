@@ -43,7 +43,9 @@ from anomalib_mediclip.models.components.time_estimate import TimeEstimate
 from anomalib_mediclip.models.components.training_record import TestRecorder, warn_of_other_display
 from anomalib_mediclip.prediction.folder import FullDepthImages, PredictionDataset, prediction_loader, results_within
 from anomalib_mediclip.prediction.pictures import MedicalVisualizer
+from anomalib_mediclip.prediction.run_report import RunReport
 from anomalib_mediclip.prediction.table import PredictionTable
+from anomalib_mediclip.prediction.volume_results import VolumeResults
 from anomalib_mediclip.seeds import generator_of, used_seed
 
 IMAGE_SIZE = (224, 224)  # pixels, of models without an option ``image_size``
@@ -327,7 +329,8 @@ class FewShotModule(CheckpointMethods, ExportMethods, AnomalibModule):
     def configure_callbacks(self) -> Sequence[Callback]:
         """Return anomalib's callbacks and those of the plugin; anomalib's pre-processor must run first."""
         components = cast("Sequence[Callback]", super().configure_callbacks())
-        return [*components, Calibrator(), FullDepthImages(), PredictionTable(), TestRecorder(), TimeEstimate()]
+        results = [VolumeResults(), RunReport(), PredictionTable()]  # the table ends a run that has unreadable images
+        return [*components, Calibrator(), FullDepthImages(), *results, TestRecorder(), TimeEstimate()]
 
     @staticmethod
     def configure_pre_processor(image_size: tuple[int, int] | None = None) -> PreProcessor:
