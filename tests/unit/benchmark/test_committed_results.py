@@ -11,10 +11,13 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from anomalib_mediclip.benchmark.configuration import read_configuration
 from anomalib_mediclip.benchmark.report import write_report
+from anomalib_mediclip.benchmark.results import JobKey, read_results
 from tests.conftest import REPOSITORY
 
 LITE = REPOSITORY / "docs" / "results" / "lite"
+TABLES = ["table3_lite", "table4_lite", "table5_lite"]
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +48,37 @@ def test_report_is_what_the_results_give(tmp_path: Path) -> None:
     write_report(tmp_path / "lite", pictures=False)
     for name in ("report.md", "significance.csv", "tables/image_auroc.csv"):
         assert (tmp_path / "lite" / name).read_text() == (LITE / name).read_text()
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_reports_of_the_papers_tables_are_what_their_results_give(name: str, tmp_path: Path) -> None:
+    shutil.copytree(LITE.parent / name, tmp_path / name)
+    published = read_configuration(REPOSITORY / "configs" / "benchmark" / f"{name}.yaml").published
+    write_report(tmp_path / name, published, pictures=False)
+    for file in ("report.md", "significance.csv", "tables/image_auroc.csv"):
+        assert (tmp_path / name / file).read_text() == (LITE.parent / name / file).read_text()
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_are_whole_and_their_figures_those_of_the_raw_scores(name: str) -> None:
+    configuration = read_configuration(REPOSITORY / "configs" / "benchmark" / f"{name}.yaml")
+    results = read_results(LITE.parent / name)
+    rows = results.rows[results.rows["seed"].notna()]
+    trainings = len(configuration.trained_on) * len(configuration.models) * len(configuration.seeds)
+    assert len(rows) == trainings * len(configuration.test_on or [""])
+    assert (rows["error"] == "").all()
+    for row in rows.itertuples():
+        scores = results.scores[row.data]
+        assert row.image_auroc == pytest.approx(
+            roc_auc_score(scores["label"], scores[JobKey.of_row(row).column]), abs=1e-6
+        )
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_page_of_results_prints_the_means_of_the_papers_tables(name: str) -> None:
+    rows = pd.read_csv(LITE.parent / name / "results.csv").dropna(subset="seed")
+    groups = rows.groupby(["model", "trained_on", "tested_on"])["image_auroc"]
+    assert_printed(groups, groups.ngroups, (LITE.parent / "README.md").read_text())
 
 
 def test_readme_prints_the_means_of_the_table(table: pd.DataFrame) -> None:
