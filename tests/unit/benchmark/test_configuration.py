@@ -98,7 +98,7 @@ def test_data_root_places_relative_roots_only(tmp_path: Path) -> None:
     ("changes", "words"),
     [
         ({"seeds": None}, ["few_shot_benchmark", "seeds"]),
-        ({"modles": {"A": {}}}, ["few_shot_benchmark.modles"]),
+        ({"modles": {"A": "a.yaml"}}, ["few_shot_benchmark", "modles"]),
         ({"k_shot": 4}, ["k_shot", "list"]),
         ({"data": {}}, ["data", "not empty"]),
         ({"models": {"A": {"init_args": {}}}}, ["'A'", "class_path"]),
