@@ -5,8 +5,11 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
+
+UNFINISHED = re.compile(r"^unfinished\.\d+\.")  # beginning of the name of what a killed process leaves
 
 
 @contextlib.contextmanager

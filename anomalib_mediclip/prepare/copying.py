@@ -5,7 +5,6 @@
 
 import contextlib
 import hashlib
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -14,7 +13,7 @@ from typing import IO, NamedTuple
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from anomalib_mediclip.atomic import written_beside
+from anomalib_mediclip.atomic import UNFINISHED, written_beside
 from anomalib_mediclip.data.samples import listed
 from anomalib_mediclip.io import list_files
 from anomalib_mediclip.prepare.archive import Archive
@@ -22,7 +21,6 @@ from anomalib_mediclip.prepare.naming import MASK_FOLDER
 
 FOLDERS = ("train", "test", MASK_FOLDER)
 LOCK = ".lock"  # hidden, so that it is no file of the data set
-_UNFINISHED = re.compile(r"\.\d+\.unfinished(\.\w+)?$")  # what a killed process leaves, see atomic.py
 _CHUNK = 1 << 20
 
 
@@ -83,7 +81,7 @@ def find_missing(target: Path, sources: Mapping[str, Source], texts: Mapping[str
             image. Nothing has been changed then.
     """
     existing = [path for folder in FOLDERS if (target / folder).exists() for path in _files(target / folder)]
-    unfinished = [path for path in (*existing, *target.glob("*.unfinished*")) if _UNFINISHED.search(path.name)]
+    unfinished = [path for path in (*existing, *target.glob("unfinished.*")) if UNFINISHED.match(path.name)]
     names = {path.relative_to(target).as_posix(): path for path in existing if path not in unfinished}
     foreign = [path for name, path in names.items() if name not in sources]
     progress = tqdm(names.items(), "comparing", leave=False, delay=1, unit="file")
