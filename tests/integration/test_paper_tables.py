@@ -96,7 +96,7 @@ def test_table_3_trains_once_for_each_row_and_is_the_same_again(halves: Path, tm
     assert len(trainings) == 3  # each is used for both of its tests
     reports = [(out / "report.md").read_text().split("## Cost")[0] for out in (first, again)]
     assert reports[0] == reports[1]
-    assert "trained on \\ tested on" in reports[0]
+    assert r"trained on \\ tested on" in reports[0]  # Markdown shows one
     assert "(paper 84.8 ± 1.1)" not in reports[0]  # of k = 16; here it is 4
     for name in ("scores/BUSI.csv", "significance.csv", "tables/image_auroc.csv"):
         assert (first / name).read_text() == (again / name).read_text()
