@@ -66,7 +66,8 @@ def test_a_study_is_predicted_slice_by_slice(
     assert table["label"][0] == "unreadable"
     assert "named like DICOM or NIfTI" in table["reason"][0]
     assert set(table["label"][1:]) <= {"normal", "anomalous"}
-    pictures = sorted(one.relative_to(path.parent / "images/study").as_posix() for one in path.parent.rglob("*.png"))
+    folder = path.parent / "images/study"
+    pictures = sorted(one.relative_to(folder).as_posix() for one in folder.rglob("*.png"))
     assert pictures == sorted(
         [f"{name.relative_to(study).as_posix()}.png" for name in slices if "ct" not in name.parts]
         + [f"ct/{name.name}.png" for name in series]
