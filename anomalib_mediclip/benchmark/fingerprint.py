@@ -14,7 +14,7 @@ from tqdm import tqdm
 from anomalib_mediclip.atomic import write_whole
 from anomalib_mediclip.benchmark.factory import make_datamodule
 from anomalib_mediclip.display import PLANES, describe_display
-from anomalib_mediclip.io import file_of
+from anomalib_mediclip.io import file_of, hash_of_file
 
 CACHE = "data_hashes.json"  # in the folder of the benchmark
 
@@ -63,8 +63,7 @@ class _Cache:
         key, status = str(path.resolve()), path.stat()
         state = [status.st_size, status.st_mtime_ns]
         if self._known.get(key, [])[:2] != state:
-            with path.open("rb") as file:
-                self._known[key] = [*state, hashlib.file_digest(file, "sha256").hexdigest()]
+            self._known[key] = [*state, hash_of_file(path)]
             self._is_new = True
         return str(self._known[key][2])
 

@@ -62,8 +62,8 @@ class FewShotJobGenerator(JobGenerator):
         jobs: list[FewShotJob] = []
         for data in plan.trained_on:
             jobs += self._trainings(data)
-            jobs += [self._trivial(data)] if data in tested else []
-        jobs += [self._trivial(data) for data in tested if data not in plan.trained_on]
+            jobs += [self._job(data, [data])] if data in tested else []
+        jobs += [self._job(data, [data]) for data in tested if data not in plan.trained_on]
         return [replace(job, position=position) for position, job in enumerate(jobs)]
 
     def _trainings(self, data: str) -> list[FewShotJob]:
@@ -72,7 +72,7 @@ class FewShotJobGenerator(JobGenerator):
         sizes = support_sizes(plan.data[data], plan.k_shot)
         return [
             replace(
-                self._trivial(data, plan.tested_on(data)),
+                self._job(data, plan.tested_on(data)),
                 model_name=name,
                 model=model,
                 k_shot=k_shot,
@@ -85,10 +85,9 @@ class FewShotJobGenerator(JobGenerator):
             for seed in plan.seeds
         ]
 
-    def _trivial(self, data: str, tests: Sequence[str] = ()) -> FewShotJob:
-        """Return the job of the trivial baseline on a data set."""
+    def _job(self, data: str, tests: Sequence[str]) -> FewShotJob:
+        """Return a job on a data set: that of the trivial baseline, unless it is given a model to train."""
         plan = self.configuration
-        tests = tests or [data]
         return FewShotJob(
             model_name=TRIVIAL,
             model=None,

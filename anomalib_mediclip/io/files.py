@@ -3,6 +3,7 @@
 
 """Image files of a folder, in natural order."""
 
+import hashlib
 import os
 import re
 from collections import Counter
@@ -188,6 +189,22 @@ def is_left_out(path: PurePath) -> bool:
         (True, False)
     """
     return any(_is_left_out(part) for part in path.parts)
+
+
+def hash_of_file(path: str | Path) -> str:
+    """Hash the bytes of a file, which may be larger than the memory.
+
+    Args:
+        path (str | Path): File.
+
+    Returns:
+        str: SHA-256, 64 hexadecimal digits.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def describe_skipped(skipped: Counter[str]) -> str:

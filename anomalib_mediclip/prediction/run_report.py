@@ -3,7 +3,6 @@
 
 """Report of a prediction, ``run.json``: with what it was made, on what, and how long it took."""
 
-import hashlib
 import json
 import platform
 import time
@@ -18,6 +17,7 @@ from lightning import Callback, LightningModule, Trainer
 from anomalib_mediclip.atomic import write_whole
 from anomalib_mediclip.display import describe_display
 from anomalib_mediclip.evaluation.calibration import describe_thresholds
+from anomalib_mediclip.io import hash_of_file
 from anomalib_mediclip.io.volumes import file_of
 from anomalib_mediclip.prediction.folder import PredictionDataset, is_unreadable, predicted_dataset
 from anomalib_mediclip.versions import PACKAGES, installed_versions
@@ -94,8 +94,7 @@ def checkpoint_hash(trainer: Trainer) -> str | None:
 def _hash(path: str, modified: int) -> str:
     """Return the hash of a file; every volume of a run asks for it."""
     del modified
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hash_of_file(path)
 
 
 def _describe_checkpoint(trainer: Trainer) -> dict[str, str] | None:

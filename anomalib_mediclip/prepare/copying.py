@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from anomalib_mediclip.atomic import UNFINISHED, written_beside
 from anomalib_mediclip.data.samples import listed
-from anomalib_mediclip.io import list_files
+from anomalib_mediclip.io import hash_of_file, list_files
 from anomalib_mediclip.prepare.archive import Archive
 from anomalib_mediclip.prepare.naming import MASK_FOLDER
 
@@ -145,7 +145,4 @@ def _differs(path: Path, text: str) -> bool:
 
 def _sha256(path: Path) -> str:
     """Hash a file, empty for what is none."""
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hash_of_file(path) if path.is_file() else ""

@@ -3,7 +3,6 @@
 
 """Reading of every image and mask, once: hashes of what they hold, and whether they can be used."""
 
-import hashlib
 import logging
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from anomalib_mediclip.data.samples import LISTED_IN_ERRORS
-from anomalib_mediclip.io import images_in, read_header, read_image, read_mask
+from anomalib_mediclip.io import hash_of_file, images_in, read_header, read_image, read_mask
 from anomalib_mediclip.prepare.archive import Archive
 from anomalib_mediclip.prepare.entries import Entry
 from anomalib_mediclip.prepare.identity import Identity, read_identity
@@ -104,7 +103,7 @@ def _inspect(archive: Archive, entry: Entry) -> Inspection:
         try:
             paths += [stack.enter_context(archive.file(name)) for name in names]
             identity = read_identity(paths[0])
-            digests = [_sha256(path) for path in paths]
+            digests = [hash_of_file(path) for path in paths]
             slices = images_in(paths[0])
             image = read_image(slices[len(slices) // 2])  # the middle one of a volume
             if entry.masks and len(slices) == 1:
@@ -120,9 +119,3 @@ def _named(archive: Archive, names: Sequence[PurePosixPath], paths: Sequence[Pat
     for name, path in zip(names, paths, strict=False):
         message = message.replace(str(path), str(archive.path / name))
     return message
-
-
-def _sha256(path: Path) -> str:
-    """Hash the bytes of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
