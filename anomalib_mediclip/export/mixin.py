@@ -26,6 +26,7 @@ from anomalib_mediclip.evaluation.calibration import NOT_CALIBRATED
 from anomalib_mediclip.export.artifact import save_artifact
 from anomalib_mediclip.export.inference import require
 from anomalib_mediclip.export.model_card import write_model_card
+from anomalib_mediclip.export.node_origin import forget_origin
 from anomalib_mediclip.quiet import quiet
 
 if TYPE_CHECKING:  # Lightning and anomalib declare `to_onnx` differently; only here need the checker be told
@@ -163,9 +164,11 @@ class ExportMethods(ExportMixin):
         return path
 
     def _trace(self, root: Path | str, name: str, input_size: tuple[int, int] | None, options: dict[str, Any]) -> Path:
-        """Write the graph as ONNX, without a card."""
+        """Write the graph as ONNX, without a card and without what torch notes of each node."""
         options.setdefault("opset_version", ONNX_OPSET)
-        return super().to_onnx(root, name, input_size, **options)
+        path = super().to_onnx(root, name, input_size, **options)
+        forget_origin(path)
+        return path
 
     def compress(
         self,

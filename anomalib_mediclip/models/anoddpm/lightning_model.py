@@ -26,7 +26,6 @@ from anomalib_mediclip.models.components.few_shot_module import FewShotModule
 from anomalib_mediclip.models.components.grey_views import MoveRanges, draw_views, to_grey
 from anomalib_mediclip.models.components.support_methods import SupportMethods, in_range
 
-MOST_EXPORTED_STEPS = 25  # an exported graph holds the U-Net once for each step
 MOVES = MoveRanges(angle=3, vertical=0.09, horizontal=0.02)  # those of the official code for brains
 
 
@@ -179,12 +178,11 @@ class AnoDDPM(SupportMethods, FewShotModule, AnomalibModule):
     test_step = predict_step = validation_step  # type: ignore[assignment]  # each is declared differently
 
     def exporting(self, form: str) -> Any:
-        """Refuse graphs that would hold the U-Net many times."""
-        steps = self.hparams["sampling_steps"] or self.hparams["partial_steps"]
-        if form != "PyTorch" and (self.hparams["sampling_steps"] is None or steps > MOST_EXPORTED_STEPS):
+        """Refuse graphs of a diffusion that adds noise at each step: the graph has no noise but the first."""
+        if form != "PyTorch" and self.hparams["sampling_steps"] is None:
             msg = (
-                f"An export to {form} would hold the U-Net {steps} times. Train with --model.sampling_steps "
-                f"{MOST_EXPORTED_STEPS} or fewer, or export with --export_type torch."
+                f"An export to {form} has no new noise, and sampling_steps is null, which adds some in each step. "
+                "Train with a number of steps, such as --model.sampling_steps 25, or export with --export_type torch."
             )
             raise ValueError(msg)
         return super().exporting(form)

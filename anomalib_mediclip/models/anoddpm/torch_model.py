@@ -17,6 +17,7 @@ from torch import nn
 
 from anomalib_mediclip.models.anoddpm.anomaly_map import AnomalyMapGenerator
 from anomalib_mediclip.models.anoddpm.diffusion import Diffusion, jump_times
+from anomalib_mediclip.models.anoddpm.export_loop import jump_in_loop
 from anomalib_mediclip.models.anoddpm.network import averaged, make_unet
 from anomalib_mediclip.models.anoddpm.simplex import Scales, draw_permutations, simplex_fields
 from anomalib_mediclip.models.components.grey_views import to_grey
@@ -116,9 +117,10 @@ class AnoDDPMModel(nn.Module):
         diffusion, last = self.diffusion, self.partial_steps - 1
         noisy = diffusion.jump(2 * to_grey(images) - 1, self.first_noise, last)
         times = jump_times(self.partial_steps, self.sampling_steps or self.partial_steps)
+        if torch.compiler.is_exporting():
+            return (jump_in_loop(self.average, noisy, diffusion, times) + 1) / 2
         for time, earlier in zip(times, [*times[1:], -1], strict=True):
-            # not len(noisy): an export would take that for the size of every batch
-            at_time = torch.full((noisy.shape[0],), time, device=noisy.device)
+            at_time = torch.full((len(noisy),), time, device=noisy.device)
             noise = self.average(noisy, at_time).to(noisy)
             estimate = diffusion.estimate(noisy, noise, time)
             if self.sampling_steps is None:
