@@ -60,7 +60,7 @@ class Grid(NamedTuple):
 
     def shape_in(self, plane: Plane) -> tuple[int, int, int]:
         """Return the number of slices of a plane, their height and their width."""
-        turned = _turning(self.affine, plane)[0]
+        turned = _turning(self.affine, plane)
         sizes = dict(zip(turned[:, 0].astype(int).tolist(), self.shape, strict=True))
         return sizes[0], sizes[1], sizes[2]
 
@@ -76,27 +76,31 @@ def to_slices(volume: npt.NDArray[Any], affine: npt.NDArray[np.float64], plane: 
     Returns:
         np.ndarray: View ``(slices, rows, columns)``.
     """
-    return np.asarray(apply_orientation(volume, _turning(affine, plane)[0]))
+    return np.asarray(apply_orientation(volume, _turning(affine, plane)))
 
 
-def from_slices(slices: npt.NDArray[Any], affine: npt.NDArray[np.float64], plane: Plane) -> npt.NDArray[Any]:
-    """Turn slices back into a volume as it is stored; the inverse of :func:`to_slices`.
+def part_of_slices(grid: Grid, plane: Plane, start: int, stop: int) -> tuple[slice, slice, slice]:
+    """Tell where in the slices a slab of the stored volume is.
 
     Args:
-        slices (np.ndarray): Slices ``(slices, rows, columns)``.
-        affine (np.ndarray): Matrix ``(4, 4)`` of the stored volume.
+        grid (Grid): Stored volume.
         plane (Plane): Plane of the slices.
+        start (int): First index along the third stored axis.
+        stop (int): Index after the last one.
 
     Returns:
-        np.ndarray: View with the axes of the stored volume.
+        tuple[slice, slice, slice]: Its slices, rows and columns; in one of the three it does not have all.
     """
-    return np.asarray(apply_orientation(slices, _turning(affine, plane)[1]))
+    axis, direction = _turning(grid.affine, plane)[2]
+    size, part = grid.shape[2], [slice(None)] * 3
+    part[int(axis)] = slice(start, stop) if direction == 1 else slice(size - stop, size - start)
+    return part[0], part[1], part[2]
 
 
-def _turning(affine: npt.NDArray[np.float64], plane: Plane) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Return how stored axes become those of slices, and back."""
-    stored, shown = io_orientation(affine), axcodes2ornt(_DIRECTIONS[plane])
-    return ornt_transform(stored, shown), ornt_transform(shown, stored)
+def _turning(affine: npt.NDArray[np.float64], plane: Plane) -> npt.NDArray[Any]:
+    """Return how stored axes become those of slices."""
+    turning: npt.NDArray[Any] = ornt_transform(io_orientation(affine), axcodes2ornt(_DIRECTIONS[plane]))
+    return turning
 
 
 def read_grid(path: Path) -> Grid:

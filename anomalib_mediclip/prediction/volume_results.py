@@ -9,7 +9,7 @@ For NIfTI they are NIfTI files, for DICOM a Parametric Map and a Segmentation. S
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from anomalib_mediclip.io.dicom_results import (
     write_parametric_map,
     write_segmentation,
 )
-from anomalib_mediclip.io.nifti import read_grid, to_slices
+from anomalib_mediclip.io.nifti import Grid, part_of_slices, read_grid, to_slices
 from anomalib_mediclip.io.nifti_results import write_like
 from anomalib_mediclip.io.volumes import file_of
 from anomalib_mediclip.prediction.folder import (
@@ -47,6 +47,7 @@ from anomalib_mediclip.prediction.volumes import Volume, volumes_of
 logger = logging.getLogger(__name__)
 
 FOLDER = "volumes"
+SLAB = 2**23  # voxels of a NIfTI result that are in memory
 COLUMNS = ("volume", "slice", "score", "label", "file")
 Map = npt.NDArray[np.float32]
 
@@ -197,13 +198,26 @@ def _write_nifti(folder: Path, volume: Volume, maps: dict[int, Map], threshold: 
     """Write map and mask on the voxels of a NIfTI file; slices that were not predicted are NaN in the map."""
     source = file_of(next(iter(volume.slices)))[0]
     grid = read_grid(source)
-    voxels = np.full(grid.shape, np.nan, np.float32)
-    slices = to_slices(voxels, grid.affine, slice_plane())  # a view: what is written there is in the voxels
-    for place, anomaly_map in maps.items():
-        slices[place] = resized(anomaly_map, *slices.shape[1:])
-    write_like(source, voxels, folder / "anomaly_map.nii.gz")
+    write_like(source, _slabs(grid, maps), np.float32, folder / "anomaly_map.nii.gz")
     if threshold is not None:
-        write_like(source, (voxels > threshold).astype(np.uint8), folder / "pred_mask.nii.gz")
+        cut = (slab > threshold for slab in _slabs(grid, maps))
+        write_like(source, cut, np.uint8, folder / "pred_mask.nii.gz")
+
+
+def _slabs(grid: Grid, maps: dict[int, Map]) -> Iterator[Map]:
+    """Yield the maps on the voxels of a volume, in slabs along its third axis: all of it would be large."""
+    depth, plane = grid.shape[2], slice_plane()
+    count, *size = grid.shape_in(plane)
+    thickness = max(1, SLAB // math.prod(grid.shape[:2]))
+    for start in range(0, depth, thickness):
+        stop = min(start + thickness, depth)
+        voxels = np.full((*grid.shape[:2], stop - start), np.nan, np.float32)
+        part = part_of_slices(grid, plane, start, stop)
+        # a view: what is written there is in the voxels
+        for shown, place in zip(to_slices(voxels, grid.affine, plane), range(count)[part[0]], strict=True):
+            if place in maps:
+                shown[:] = resized(maps[place], *size)[part[1:]]
+        yield voxels
 
 
 def _write_dicom(

@@ -14,7 +14,7 @@ import torch
 
 from anomalib_mediclip.display import PLANES, set_slice_plane, set_window
 from anomalib_mediclip.io import ImageFileError, check_same_grid, read_header, read_image, slices_of
-from anomalib_mediclip.io.nifti import from_slices, read_grid, to_slices
+from anomalib_mediclip.io.nifti import Grid, part_of_slices, read_grid, to_slices
 from tests.helpers.volumes import make_nifti
 
 # To which side slices, rows and columns run as radiologists look at them, as axis and sign of millimetres (R, A, S).
@@ -65,10 +65,13 @@ class TestOrientation:
                 assert number == (place[stored] if is_along else shape[stored] - 1 - place[stored])
 
     @pytest.mark.parametrize("plane", PLANES)
-    def test_slices_turn_back_into_the_volume(self, plane: str) -> None:
-        volume = np.arange(2 * 3 * 4).reshape(2, 3, 4)
+    def test_a_slab_of_the_volume_is_the_same_part_of_its_slices(self, plane: str) -> None:
+        volume = np.arange(2 * 3 * 5).reshape(2, 3, 5)
         for affine in affines():
-            assert np.array_equal(from_slices(to_slices(volume, affine, plane), affine, plane), volume)
+            grid = Grid(volume.shape, affine, volume.dtype, 0, 1.0, 0.0)
+            part = part_of_slices(grid, plane, 1, 4)
+            slab = to_slices(volume[..., 1:4], affine, plane)
+            assert np.array_equal(to_slices(volume, affine, plane)[part], slab)
 
 
 class TestValues:

@@ -37,7 +37,7 @@ def test_geometry_is_that_of_the_source_and_names_are_left_behind(
 ) -> None:
     source = write_source(tmp_path / "source.nii", (4, 5, 6), kind, codes)
     voxels = np.random.default_rng(0).random((4, 5, 6), np.float32)
-    write_like(tmp_path / "source.nii", voxels, tmp_path / "new" / "map.nii.gz")
+    write_like(tmp_path / "source.nii", [voxels], np.float32, tmp_path / "new" / "map.nii.gz")
     result = nib.load(tmp_path / "new" / "map.nii.gz")
     assert type(result) is kind
     np.testing.assert_array_equal(result.affine, source.affine)
@@ -53,11 +53,11 @@ def test_geometry_is_that_of_the_source_and_names_are_left_behind(
 @pytest.mark.parametrize("shape", [(4, 5), (4, 5, 6, 1)])
 def test_axes_of_one_voxel_are_kept(tmp_path: Path, shape: tuple[int, ...]) -> None:
     write_source(tmp_path / "source.nii.gz", shape)
-    write_like(tmp_path / "source.nii.gz", np.ones((*shape, 1)[:3], np.uint8), tmp_path / "mask.nii.gz")
+    write_like(tmp_path / "source.nii.gz", [np.ones((*shape, 1)[:3], np.uint8)], np.uint8, tmp_path / "mask.nii.gz")
     assert nib.load(tmp_path / "mask.nii.gz").shape == shape
 
 
 def test_a_result_of_another_size_is_refused(tmp_path: Path) -> None:
     write_source(tmp_path / "source.nii", (4, 5, 6))
     with pytest.raises(ValueError, match=r"shape \(4, 5, 6\), the result \(5, 4, 6\)"):
-        write_like(tmp_path / "source.nii", np.ones((5, 4, 6), np.uint8), tmp_path / "mask.nii.gz")
+        write_like(tmp_path / "source.nii", [np.ones((5, 4, 6), np.uint8)], np.uint8, tmp_path / "mask.nii.gz")

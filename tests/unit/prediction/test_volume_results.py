@@ -31,6 +31,12 @@ from tests.helpers.volumes import SECRET
 SHAPE = (11, 44, 36)  # slices, rows, columns
 
 
+@pytest.fixture(autouse=True)
+def small_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have even a small volume written in several pieces."""
+    monkeypatch.setattr("anomalib_mediclip.prediction.volume_results.SLAB", 3 * 44 * 36)
+
+
 def predict(root: Path, data: Path, model: Brightness | None = None, **trainer: Any) -> Path:
     """Predict by brightness, and return the folder of the run."""
     engine = Engine(default_root_dir=root, accelerator="cpu", devices=1, logger=False, **trainer)
