@@ -66,12 +66,13 @@ function drawHistogram() {
 function drawRoc() {
   const curve = rocCurve();
   const roc = document.getElementById("roc");
-  document.getElementById("auroc").textContent = curve ? areaUnder(curve).toFixed(3) : "–";
+  roc.parentElement.hidden = !curve;
+  document.getElementById("auroc").textContent = curve ? areaUnder(curve).toFixed(3) : "";
   const points = (curve || []).map(([x, y]) => `${(100 * x).toFixed(2)} ${(100 - 100 * y).toFixed(2)}`);
   roc.replaceChildren(
     drawing("rect", { width: 100, height: 100 }),
     drawing("path", { d: points.length ? `M${points.join("L")}` : "" }),
-    drawing("circle", { id: "operating-point", r: 4, visibility: curve ? "visible" : "hidden" }),
+    drawing("circle", { id: "operating-point", r: 4 }),
   );
 }
 
@@ -80,7 +81,7 @@ function drawFigures() {
   const known = images.filter((image) => reference(image)).length;
   document.getElementById("quality").hidden = document.getElementById("legend").hidden = known === 0;
   document.getElementById("known").textContent = hasTruth
-    ? `Against the labels of the data set (${known} images)` : `Against your marks (${known} images)`;
+    ? `Against the labels of the data set: ${known}` : `Against your marks of normal and anomalous: ${known}`;
   drawHistogram();
   drawRoc();
   drawThreshold();

@@ -10,14 +10,14 @@ const PRINTED = 500;
 const grid = document.getElementById("grid");
 const cards = new Map(); // by place in state.shown
 let printing = false;
-
-function columns() {
-  return Math.max(1, Math.floor(grid.clientWidth / CARD.width));
-}
+let columns = 1;
+let pitch = CARD.width; // from one card to the next in a row
 
 // Bring the page up to date after the images, their order or the size of the window have changed.
 function layOutGrid() {
-  grid.style.height = `${Math.ceil(state.shown.length / columns()) * CARD.height}px`;
+  columns = Math.max(1, Math.floor(grid.clientWidth / CARD.width));
+  pitch = grid.clientWidth / columns;
+  grid.style.height = `${Math.ceil(state.shown.length / columns) * CARD.height}px`;
   document.getElementById("empty").hidden = state.shown.length > 0;
   state.current = Math.max(0, Math.min(state.current, state.shown.length - 1));
   for (const card of cards.values()) card.remove();
@@ -46,8 +46,8 @@ function drawGrid() {
 function placesInWindow() {
   if (printing) return new Set(state.shown.slice(0, PRINTED).keys());
   const { top } = grid.getBoundingClientRect();
-  const first = Math.max(0, Math.floor(-top / CARD.height) - BEYOND) * columns();
-  const last = (Math.ceil((window.innerHeight - top) / CARD.height) + BEYOND) * columns();
+  const first = Math.max(0, Math.floor(-top / CARD.height) - BEYOND) * columns;
+  const last = (Math.ceil((window.innerHeight - top) / CARD.height) + BEYOND) * columns;
   const places = new Set();
   for (let place = first; place < Math.min(last, state.shown.length); place += 1) places.add(place);
   if (state.shown.length) places.add(state.current);
@@ -62,9 +62,8 @@ function makeCard(place) {
   card.setAttribute("aria-setsize", state.shown.length);
   card.dataset.place = place;
   card.title = image.file;
-  const width = grid.clientWidth / columns();
-  card.style.width = `${width - CARD.gap}px`;
-  card.style.transform = `translate(${(place % columns()) * width}px, ${Math.floor(place / columns()) * CARD.height}px)`;
+  card.style.width = `${pitch - CARD.gap}px`;
+  card.style.transform = `translate(${(place % columns) * pitch}px, ${Math.floor(place / columns) * CARD.height}px)`;
   const picture = image.picture
     ? element("img", { src: pictureOf(image, "_thumbnail.jpg"), alt: "", decoding: "async" }) : "unreadable";
   card.append(element("div", { className: "picture" }, picture));
@@ -78,15 +77,15 @@ function fillCard(card, image, place) {
   const known = reference(image);
   const { mark, comment } = noteOf(image);
   const score = image.score === null ? "" : image.score.toFixed(3);
-  for (const old of card.querySelectorAll(".name, .facts, .marked")) old.remove();
+  card.replaceChildren(card.firstChild); // the picture stays
   card.append(
     element("span", { className: "name" }, element("bdi", { textContent: nameOf(image) })),
     element("span", { className: "facts" },
       element("span", { textContent: score }),
       element("span", { className: `${predicted}-text`, textContent: predicted })),
     element("span", { className: "facts" },
-      element("span", { textContent: comment ? "commented" : "" }),
       element("span", { className: isWrong(image) ? "wrong" : "", textContent: wordsOnTruth(image, known) })),
+    element("span", { className: "comment", textContent: comment }),
   );
   if (mark) card.append(element("span", { className: "marked", textContent: mark }));
   card.classList.toggle("current", place === state.current);
@@ -111,7 +110,7 @@ function moveTo(place) {
   state.current = Math.max(0, Math.min(place, state.shown.length - 1));
   const bench = document.querySelector(".bench");
   const covered = getComputedStyle(bench).position === "sticky" ? bench.offsetHeight : 0;
-  const top = grid.getBoundingClientRect().top + Math.floor(state.current / columns()) * CARD.height;
+  const top = grid.getBoundingClientRect().top + Math.floor(state.current / columns) * CARD.height;
   if (top < covered) window.scrollBy(0, top - covered - 8);
   else if (top + CARD.height > window.innerHeight) window.scrollBy(0, top + CARD.height - window.innerHeight + 8);
   drawGrid();
@@ -119,8 +118,8 @@ function moveTo(place) {
 }
 
 function stepOf(key) {
-  const page = Math.max(1, Math.floor(window.innerHeight / CARD.height) - 1) * columns();
-  return { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns(), ArrowDown: columns(), PageUp: -page, PageDown: page,
+  const page = Math.max(1, Math.floor(window.innerHeight / CARD.height) - 1) * columns;
+  return { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, PageUp: -page, PageDown: page,
     Home: -Infinity, End: Infinity }[key];
 }
 
@@ -131,6 +130,10 @@ grid.addEventListener("keydown", (event) => {
   else if (event.key === "Enter" || event.key === " ") openView();
   else if (!toggleMarkByKey(event.key)) return;
   event.preventDefault();
+});
+
+grid.addEventListener("focus", () => {
+  if (grid.matches(":focus-visible")) moveTo(state.current); // reached by a key: not hidden below the controls
 });
 
 grid.addEventListener("click", (event) => {

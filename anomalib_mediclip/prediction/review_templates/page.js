@@ -32,7 +32,7 @@ function showFromStart() {
 }
 
 function drawAfterMarks() {
-  drawFigures();
+  if (!hasTruth) drawFigures();
   if (!view.open && (state.filters.mark || (state.filters.reference && !hasTruth))) showChosen();
   else refreshCards();
 }
@@ -129,6 +129,7 @@ window.addEventListener("storage", (event) => { // the page is open in another w
   showChosen();
 });
 
+for (const part of document.querySelectorAll(".of-truth")) part.hidden = !hasTruth;
 load();
 Object.assign(slider, { min: lowest, max: highest, step: (highest - lowest) / 1000 });
 document.getElementById("reset").textContent = `Reset to ${facts.threshold}`;
