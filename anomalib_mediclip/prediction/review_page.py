@@ -7,13 +7,14 @@ See ``docs/review.md``. The page asks for nothing but the files beside it, and i
 """
 
 import base64
+import contextlib
 import hashlib
 import json
 import logging
 import math
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import compress
+from itertools import chain, compress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from markupsafe import Markup
 from anomalib_mediclip.atomic import written_beside
 from anomalib_mediclip.drawing import PALETTE, colour_scale
 from anomalib_mediclip.evaluation.selection import not_repeated
-from anomalib_mediclip.io import hash_of_file
+from anomalib_mediclip.io import hash_of_file, natural_key
 from anomalib_mediclip.prediction.folder import is_unreadable
 from anomalib_mediclip.prediction.review_pictures import write_layers
 from anomalib_mediclip.prediction.table import (
@@ -187,13 +188,14 @@ def _row(item: ImageItem, stem: Path) -> list[Any]:
 
 
 def _lines(parts: Iterable[Path]) -> Iterator[str]:
-    """Yield the elements of an array of JSON, with the commas between them."""
-    comma = ""
-    for part in parts:
-        with part.open(encoding="utf-8") as file:
-            for line in file:
-                yield comma + line
-                comma = ","
+    """Yield the elements of an array of JSON, with the commas between them; those of several parts as in the table."""
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(part.open(encoding="utf-8")) for part in parts]
+        lines = (
+            files[0] if len(files) == 1 else sorted(chain(*files), key=lambda line: natural_key(json.loads(line)[0]))
+        )
+        for index, line in enumerate(lines):
+            yield f",{line}" if index else line
 
 
 def _in_html(data: Any) -> str:
