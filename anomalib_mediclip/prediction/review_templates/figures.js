@@ -97,7 +97,7 @@ function drawThreshold() {
   slider.value = state.threshold;
   slider.setAttribute("aria-valuetext", `${state.threshold}: ${words}`);
   if (document.activeElement !== field) field.value = state.threshold;
-  const x = (BINS * (state.threshold - lowest)) / (highest - lowest);
+  const x = BINS * Math.max(0, Math.min(1, (state.threshold - lowest) / (highest - lowest)));
   const cut = document.getElementById("cut");
   cut.setAttribute("x1", x);
   cut.setAttribute("x2", x);

@@ -64,11 +64,15 @@ function makeCard(place) {
   card.title = image.file;
   card.style.width = `${pitch - CARD.gap}px`;
   card.style.transform = `translate(${(place % columns) * pitch}px, ${Math.floor(place / columns) * CARD.height}px)`;
-  const picture = image.picture
-    ? element("img", { src: pictureOf(image, "_thumbnail.jpg"), alt: "", decoding: "async" }) : "unreadable";
-  card.append(element("div", { className: "picture" }, picture));
+  card.append(element("div", { className: "picture" }, image.picture ? thumbnailOf(image) : "unreadable"));
   fillCard(card, image, place);
   return card;
+}
+
+function thumbnailOf(image) {
+  const thumbnail = element("img", { src: pictureOf(image, "_thumbnail.jpg"), alt: "", decoding: "async" });
+  thumbnail.addEventListener("error", () => thumbnail.replaceWith("picture is missing"));
+  return thumbnail;
 }
 
 // Write what may change while a card is in the page.

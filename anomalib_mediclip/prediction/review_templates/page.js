@@ -91,7 +91,8 @@ function restore(review, name) {
     throw new Error("It is a review of another run: predictions.csv of that run is not the one of this page.");
   }
   const known = new Set(images.map((image) => image.file));
-  const marks = new Map([...review.marks].filter(([file, note]) => known.has(file) && (note.mark || note.comment)));
+  const given = [...review.marks].filter(([, note]) => note.mark || note.comment);
+  const marks = new Map(given.filter(([file]) => known.has(file)));
   const isLoss = [...state.marks].some(([file, note]) => JSON.stringify(note) !== JSON.stringify(marks.get(file)));
   if (isLoss && !window.confirm(`Replace the ${state.marks.size} marks and comments of this page by the ${marks.size} of ${name}?`)) return;
   state.marks = marks;
@@ -99,7 +100,9 @@ function restore(review, name) {
   tellIfNotSaved(save());
   drawFigures();
   showChosen();
-  tell(`Restored ${marks.size} marks and comments, and the threshold ${review.threshold}.`);
+  const strangers = given.length - marks.size;
+  tell(`Restored ${marks.size} marks and comments, and the threshold ${review.threshold}.`
+    + (strangers ? ` ${strangers} marked files are not in this run.` : ""), strangers > 0);
 }
 
 function preparePrint() {

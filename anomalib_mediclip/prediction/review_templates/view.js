@@ -98,6 +98,10 @@ view.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
+document.getElementById("layer-image").addEventListener("error", () => {
+  document.getElementById("reason").textContent =
+    "The picture is missing. Keep the folder “review” beside this page, or predict again.";
+});
 view.addEventListener("close", () => {
   showChosen(); // an image may no longer pass the filters
   grid.focus({ preventScroll: true });
