@@ -186,17 +186,25 @@ def test_marks_survive_a_reload_and_come_back_from_the_exported_review(visit, te
         page.keyboard.press(key)
     page.get_by_label("Comment").fill("=1+1, 'ringed'")
     page.keyboard.press("Escape")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    page.get_by_label("Comment").fill("'quoted'")
+    page.keyboard.press("Escape")
     set_threshold(page, 0.1 + 0.2)
     page.reload()
     assert page.locator("#threshold").input_value() == "0.30000000000000004"
     exported = export(page, tmp_path / "review.csv")
     review = read_review(exported)
     assert review.marks == {first: "anomalous", second: "unsure"}
-    assert {image.file: image.comment for image in review.images if image.comment} == {third: "=1+1, 'ringed'"}
+    assert {image.file: image.comment for image in review.images if image.comment} == {
+        second: "'quoted'",
+        third: "=1+1, 'ringed'",
+    }
     assert (review.threshold, len(review.images)) == (0.1 + 0.2, 30)
     assert review.run == hashlib.sha256((tested / "predictions.csv").read_bytes()).hexdigest()
     stored = pd.read_csv(exported, dtype=str, keep_default_na=False)
     original = pd.read_csv(tested / "predictions.csv", dtype=str, keep_default_na=False)
+    assert sorted(stored["comment"])[-2:] == ["''quoted'", "'=1+1, 'ringed'"]  # words to a spreadsheet
     assert stored[["file", "score", "label"]].equals(original[["file", "score", "label"]])
     other = visit(tested)  # another browser
     other.get_by_label("Restore from review.csv").set_input_files(exported)
