@@ -61,7 +61,6 @@ class PredictionTable(BasePredictionWriter):
         """Begin the table of a test, if it gets one."""
         del pl_module
         self._is_written = is_shown(trainer) and not table_of(trainer).exists()
-        trainer.strategy.barrier("predictions.csv")  # no process begins a table that another one looks for
         if self._is_written:
             self._begin(trainer)
 
