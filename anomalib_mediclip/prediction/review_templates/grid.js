@@ -81,6 +81,13 @@ function fillCard(card, image, place) {
   const known = reference(image);
   const { mark, comment } = noteOf(image);
   const score = image.score === null ? "" : image.score.toFixed(3);
+  const label = [
+    nameOf(image), score && `score ${score}`, predicted && `predicted ${predicted}`, known && `known ${known}`,
+    isWrong(image) && "wrong", mark && `marked ${mark}`,
+  ].filter(Boolean).join(", ");
+  const content = JSON.stringify([label, comment, place === state.current]);
+  if (card.dataset.content === content) return; // the slider asks for all cards in every frame
+  card.dataset.content = content;
   card.replaceChildren(card.firstChild); // the picture stays
   card.append(
     element("span", { className: "name" }, element("bdi", { textContent: nameOf(image) })),
@@ -94,10 +101,7 @@ function fillCard(card, image, place) {
   if (mark) card.append(element("span", { className: "marked", textContent: mark }));
   card.classList.toggle("current", place === state.current);
   card.setAttribute("aria-selected", place === state.current);
-  card.setAttribute("aria-label", [
-    nameOf(image), score && `score ${score}`, predicted && `predicted ${predicted}`, known && `known ${known}`,
-    isWrong(image) && "wrong", mark && `marked ${mark}`,
-  ].filter(Boolean).join(", "));
+  card.setAttribute("aria-label", label);
 }
 
 function wordsOnTruth(image, known) {
