@@ -80,6 +80,19 @@ def colours(values: npt.NDArray[Any]) -> Picture:
     return np.asarray(mpl.colormaps[PALETTE](values, bytes=True)[..., :3])
 
 
+def colour_scale(steps: int = 9) -> str:
+    """Return the palette as a gradient of CSS, from the lowest value at the left to the highest.
+
+    Args:
+        steps (int, optional): Number of colours. Defaults to ``9``.
+
+    Returns:
+        str: Value of a property such as ``background``.
+    """
+    palette = mpl.colormaps[PALETTE](np.linspace(0, 1, steps))
+    return f"linear-gradient(to right, {', '.join(mpl.colors.to_hex(colour) for colour in palette)})"
+
+
 def write_caption(
     draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, size: int, width: int, anchor: str = "la"
 ) -> None:

@@ -143,10 +143,23 @@ def draw_prediction(item: ImageItem) -> Image.Image:
     return canvas
 
 
+def pixels_of(item: ImageItem) -> Picture:
+    """Read the image of an item at its own size.
+
+    Args:
+        item (ImageItem): Item with ``image_path`` or ``image``.
+
+    Returns:
+        Picture: uint8 RGB ``(H, W, 3)``.
+    """
+    image = torch.as_tensor(item.image) if item.image_path is None else read_image(item.image_path)
+    pixels: Picture = (image.as_subclass(torch.Tensor).permute(1, 2, 0).clamp(0, 1) * 255).round().byte().cpu().numpy()
+    return pixels
+
+
 def _panel_image(item: ImageItem) -> Picture:
     """Return the image at the height of a panel, uint8 RGB ``(H, W, 3)``."""
-    image = torch.as_tensor(item.image) if item.image_path is None else read_image(item.image_path)
-    pixels = (image.as_subclass(torch.Tensor).permute(1, 2, 0).clamp(0, 1) * 255).round().byte().cpu().numpy()
+    pixels = pixels_of(item)
     width = max(64, min(2 * PANEL_HEIGHT, round(PANEL_HEIGHT * pixels.shape[1] / pixels.shape[0])))
     return np.ascontiguousarray(cv2.resize(pixels, (width, PANEL_HEIGHT), interpolation=cv2.INTER_AREA))
 

@@ -41,7 +41,7 @@ from anomalib_mediclip.prediction.folder import (
 )
 from anomalib_mediclip.prediction.pictures import draw_prediction, root_of_names
 from anomalib_mediclip.prediction.run_report import checkpoint_hash
-from anomalib_mediclip.prediction.table import append_rows, in_digits, label_of
+from anomalib_mediclip.prediction.table import append_rows, in_digits, label_of, no_formula
 from anomalib_mediclip.prediction.volumes import Volume, volumes_of
 
 logger = logging.getLogger(__name__)
@@ -74,8 +74,8 @@ class Collected:
         """Keep what is needed of a predicted slice."""
         readable = not is_unreadable(item)
         score = item.pred_score if readable else None
-        name = volume.name.as_posix()
-        self.rows[place] = (name, str(place), in_digits(score), label_of(item), str(item.image_path))
+        name, file = no_formula(volume.name.as_posix()), no_formula(str(item.image_path))
+        self.rows[place] = (name, str(place), in_digits(score), label_of(item), file)
         if readable and item.anomaly_map is not None:
             self.maps[place] = item.anomaly_map.squeeze().float().cpu().numpy()
             self.has_masks = item.pred_mask is not None

@@ -144,7 +144,7 @@ def test_the_stock_command_trains_predicts_and_exports_the_lite_preset(sample_da
     assert "image_AUROC" in printed
     checkpoint = checkpoint_of(tmp_path)
     anomalib("predict", "--model", "CutPaste", "--data", sample_data / "test" / "abnormal", "--ckpt_path", checkpoint)
-    table = pd.read_csv(next(tmp_path.rglob("predictions.csv")))
+    table = pd.read_csv(tmp_path / "results" / "CutPaste" / "v0" / "predictions.csv")
     assert table["score"].between(0, 1).all()
     assert table["score"].nunique() > 10
     anomalib("export", "--model", "CutPaste", "--ckpt_path", checkpoint, "--export_type", "onnx")

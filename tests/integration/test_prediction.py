@@ -3,6 +3,7 @@
 
 """Prediction of folders, with a tiny random model: complete, one row and one picture an image, nothing kept."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -147,6 +148,7 @@ def test_one_engine_gives_every_prediction_a_folder_of_its_own(tmp_path: Path, i
     assert {name: len(pd.read_csv(path)) for name, path in tables.items()} == {
         "v0": 1,
         "v1": 1,
+        "MedicalFolder/v0": 40,  # of its test
         "MedicalFolder/predict/v0": 40,
     }
     training = tmp_path / "MediCLIP" / "MedicalFolder" / "latest"
@@ -177,7 +179,7 @@ def test_own_results_in_the_predicted_folder_are_left_out_unless_they_are_named(
     for version in ("v0", "v1", "v2"):
         predict(tmp_path, Path(), checkpoint, monkeypatch)
         assert list(pd.read_csv(results / version / "predictions.csv")["file"]) == ["deep.png"]
-    predict(tmp_path, Path("results/MediCLIP/v1"), checkpoint, monkeypatch)
+    predict(tmp_path, Path("results/MediCLIP/v1/images"), checkpoint, monkeypatch)
     (named,) = pd.read_csv(results / "v3" / "predictions.csv")["file"]
     assert named == f"results/MediCLIP/v1/images/{tmp_path.name}/deep.png"
     (tmp_path / "empty").mkdir()
@@ -391,6 +393,10 @@ def test_two_processes_share_the_work_and_leave_one_table(tmp_path: Path, images
     assert [Path(name) for name in table_of(tmp_path)["file"]] == PredictionDataset(odd, (64, 64)).paths
     pictures = [path.name for path in (tmp_path / "results").rglob("*.png")]
     assert sorted(pictures) == sorted(path.name for path in odd.iterdir())
+    run = tmp_path / "results" / "MediCLIP" / "v0"
+    images_of_page = json.loads((run / "index.html").read_text().split('id="images">')[1].split("</script>")[0])
+    assert [image[0] for image in images_of_page] == list(table_of(tmp_path)["file"])
+    assert all((run / f"{image[4]}_thumbnail.jpg").is_file() for image in images_of_page)
 
 
 def test_images_are_batched_only_if_resizing_is_all_that_is_done_to_them(images: Path) -> None:

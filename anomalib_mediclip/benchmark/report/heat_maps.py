@@ -8,11 +8,10 @@ import io
 from dataclasses import dataclass
 
 import cv2
-import matplotlib as mpl
 import numpy as np
 from PIL import Image
 
-from anomalib_mediclip.drawing import GREEN, PALETTE, arrange_columns, heat_map, outline
+from anomalib_mediclip.drawing import GREEN, arrange_columns, heat_map, outline
 
 WIDTH = 176  # pixels of a picture, less where many models share a row
 ROW_WIDTH = 1060  # pixels of all pictures of a row
@@ -88,16 +87,6 @@ def draw_grid(name: str, examples: dict[str, np.ndarray], models: list[str]) -> 
     ]
     picture = arrange_columns(columns, [f"{label}: {image}" for image, label, _ in rows])
     return Grid(name, list(columns), rows, int(examples["k_shot"]), int(examples["seed"]), picture)
-
-
-def colour_scale(steps: int = 9) -> str:
-    """Return the colours of the maps as a gradient of CSS.
-
-    Args:
-        steps (int, optional): Number of colours. Defaults to ``9``.
-    """
-    colours = mpl.colormaps[PALETTE](np.linspace(0, 1, steps))
-    return f"linear-gradient(to right, {', '.join(mpl.colors.to_hex(colour) for colour in colours)})"
 
 
 def _scale(maps: np.ndarray) -> np.ndarray:

@@ -15,10 +15,11 @@ from markupsafe import Markup
 from anomalib_mediclip.atomic import write_whole
 from anomalib_mediclip.benchmark.report import figures, tables
 from anomalib_mediclip.benchmark.report.contradictions import find_contradictions
-from anomalib_mediclip.benchmark.report.heat_maps import HIGHEST, colour_scale, draw_grid
+from anomalib_mediclip.benchmark.report.heat_maps import HIGHEST, draw_grid
 from anomalib_mediclip.benchmark.report.significance import CONFIDENCE, REPLICATES, against_the_best, compare_models
 from anomalib_mediclip.benchmark.report.transfer import build_matrices
 from anomalib_mediclip.benchmark.results import METRICS, TRIVIAL, Results, iterate, read_published, read_results
+from anomalib_mediclip.drawing import colour_scale
 
 SHORT_HASH = 8  # characters
 

@@ -43,6 +43,7 @@ from anomalib_mediclip.models.components.time_estimate import TimeEstimate
 from anomalib_mediclip.models.components.training_record import TestRecorder, warn_of_other_display
 from anomalib_mediclip.prediction.folder import FullDepthImages, PredictionDataset, prediction_loader, results_within
 from anomalib_mediclip.prediction.pictures import MedicalVisualizer
+from anomalib_mediclip.prediction.review_page import ReviewPage
 from anomalib_mediclip.prediction.run_report import RunReport
 from anomalib_mediclip.prediction.table import PredictionTable
 from anomalib_mediclip.prediction.volume_results import VolumeResults
@@ -329,7 +330,8 @@ class FewShotModule(CheckpointMethods, ExportMethods, AnomalibModule):
     def configure_callbacks(self) -> Sequence[Callback]:
         """Return anomalib's callbacks and those of the plugin; anomalib's pre-processor must run first."""
         components = cast("Sequence[Callback]", super().configure_callbacks())
-        results = [VolumeResults(), RunReport(), PredictionTable()]  # the table ends a run that has unreadable images
+        # the table ends a run that has unreadable images
+        results = [VolumeResults(), RunReport(), ReviewPage(), PredictionTable()]
         return [*components, Calibrator(), FullDepthImages(), *results, TestRecorder(), TimeEstimate()]
 
     @staticmethod

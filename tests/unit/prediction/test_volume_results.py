@@ -206,7 +206,7 @@ def test_patients_are_named_in_dicom_results_only(
     output = capfd.readouterr()
     assert SECRET not in caplog.text + output.out + output.err + "".join(str(one.message) for one in recwarn)
     written = [path for path in run.rglob("*") if path.is_file()]
-    assert {path.suffix for path in written} == {".dcm", ".csv", ".json", ".png"}
+    assert {path.suffix for path in written} == {".dcm", ".csv", ".json", ".png", ".html", ".jpg", ".svg"}
     assert {path.name for path in written if SECRET.encode() in path.read_bytes()} == {
         "anomaly_map.dcm",
         "pred_mask.dcm",
