@@ -17,7 +17,7 @@ from anomalib_mediclip.benchmark.results import JobKey, read_results
 from tests.conftest import REPOSITORY
 
 LITE = REPOSITORY / "docs" / "results" / "lite"
-TABLES = ["table3_lite", "table4_lite"]
+TABLES = ["table3_lite", "table4_lite", "table5_lite"]
 
 
 @pytest.fixture(scope="module")
