@@ -8,7 +8,9 @@ launcher and go on with another.
 """
 
 import os
+import subprocess
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +26,8 @@ from anomalib_mediclip.cluster.ray_session import available_slots, ray_session
 LOCK = ".lock"  # in the folder of the results: a node that does not see it does not share the folder
 SECONDS_BETWEEN_LOOKS = 2.0
 REQUEUES = 3  # of a job that Slurm ended at its time limit
+RUNNING = ("RUNNING", "COMPLETING")
+LOOKS = 5  # without a job and its result, after which it is given up: a shared folder may show files late
 
 
 class ClusterRunner(Runner):
@@ -138,15 +142,42 @@ class SlurmRunner(ClusterRunner):
         executor = self.executor or slurm_executor(jobs[0].folder.absolute() / "slurm", self.options)
         pending = dict(zip(executor.map_array(RequeuedJob(), jobs), jobs, strict=True))
         first = next(iter(pending)).job_id.partition("_")[0]
-        progress.write(f"Slurm job {first}; `scancel {first}` ends all of it")
+        progress.write(f"{executor.name()} job {first}; its logs are in {executor.folder}")
+        unseen = Counter[str]()
         while pending:
-            states = {sent: sent.state for sent in pending}
-            progress.show(running=sum(state.startswith(("RUNNING", "COMPLETING")) for state in states.values()))
-            for sent in [one for one in pending if one.done()]:
-                job = pending.pop(sent)
-                error = sent.exception()
-                note_end(job, sent.result() if error is None else job.record_failure(error), progress)
+            states = states_of(list(pending))
+            progress.show(running=sum(state in RUNNING for state in states.values()))
+            for sent in list(pending):
+                unseen[sent.job_id] = 0 if sent.job_id in states else unseen[sent.job_id] + 1
+                if sent.paths.result_pickle.exists():
+                    job, error = pending.pop(sent), sent.exception()
+                    note_end(job, sent.result() if error is None else job.record_failure(error), progress)
+                elif unseen[sent.job_id] > LOOKS:
+                    job = pending.pop(sent)
+                    lost = RuntimeError(f"the job {sent.job_id} has ended without a result; see {sent.paths.stderr}")
+                    note_end(job, job.record_failure(lost), progress)
             time.sleep(SECONDS_BETWEEN_LOOKS if pending else 0)
+
+
+def states_of(jobs: Sequence[Any]) -> dict[str, str]:
+    """Ask which jobs wait or run. Slurm's queue answers at once, and needs no accounting as ``sacct`` does.
+
+    Args:
+        jobs (Sequence[Any]): Jobs of submitit.
+
+    Returns:
+        dict[str, str]: State by number; jobs that have ended have none.
+    """
+    import submitit
+
+    if not isinstance(jobs[0], submitit.SlurmJob):
+        return {job.job_id: job.state for job in jobs if not job.done()}
+    number = jobs[0].job_id.partition("_")[0]
+    ask = ["squeue", "--noheader", "--array", "--format=%i %T", "--jobs", number]
+    answer = subprocess.run(ask, capture_output=True, text=True, check=False)  # noqa: S603  # a number of our own
+    if answer.returncode and "Invalid job id" not in answer.stderr:
+        return {job.job_id: "UNKNOWN" for job in jobs}  # Slurm does not answer; its jobs go on
+    return dict(line.split(maxsplit=1) for line in answer.stdout.splitlines())
 
 
 class RequeuedJob:
