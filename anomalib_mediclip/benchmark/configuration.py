@@ -177,9 +177,7 @@ def make_configuration(arguments: Namespace) -> BenchmarkConfiguration:
         output=arguments.output or given.output or Path("results") / SECTION / path.stem,
         published=[_existing(path.parent / name, path) for name in given.published],
         note=" ".join(given.note.split()),
-        device=_device(arguments, path)
-        if arguments.launcher == "local"
-        else _device_there(arguments, path),
+        device=_device(arguments, path) if arguments.launcher == "local" else _device_there(arguments, path),
         launcher=arguments.launcher,
         cluster=ClusterOptions(**arguments.cluster.as_dict()),
     )
