@@ -78,6 +78,9 @@ def predict_archive(
         address: Running Ray cluster, such as 10.0.0.1:6379; by default Ray is started on this machine.
         top: Images whose pictures are drawn: those with the highest scores, or anomalous for all above the threshold.
     """
+    from anomalib_mediclip.cluster.options import require_cluster
+
+    require_cluster("pyarrow", purpose="predict_archive")
     from anomalib_mediclip.archive import Workers, conclude
     from anomalib_mediclip.archive import predict_archive as run
 

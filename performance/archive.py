@@ -44,7 +44,8 @@ def growth(numbers: list[int]) -> None:
 def _measured(step: str, root: Path) -> str:
     """Run a step in a process of its own."""
     command = [sys.executable, __file__, "step", "--step", step, "--root", str(root)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip().splitlines()[-1]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  # this script
+    return done.stdout.strip().splitlines()[-1]
 
 
 def run_step(step: str, root: Path) -> None:
@@ -105,7 +106,7 @@ def _rate(model: Path, images: Path, workers: object) -> float:
     options = ["--launcher", workers.launcher, "--cpus", "1", "--top", "0", "--shards", str(_shards(images))]
     options += ["--workers", str(number)] if workers.launcher == "ray" else []
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([*command, folder, *options], capture_output=True, check=True)
+        subprocess.run([*command, folder, *options], capture_output=True, check=True)  # noqa: S603
         ends = sorted((file.stat().st_mtime, file) for file in (Path(folder) / "parts").iterdir())
         rows = sum(len(file.read_text().splitlines()) for _, file in ends[number:])
         return rows / (ends[-1][0] - ends[number - 1][0])

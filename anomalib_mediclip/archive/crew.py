@@ -8,6 +8,7 @@ little is lost with it. An actor that dies is replaced. A shard at which actors 
 of a whole node does not count against a shard.
 """
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -85,10 +86,12 @@ class Crew:
                 one for member in self._members for one in ([member.opening] if member.node is None else member.shards)
             ]
             ended = self._ray.wait(awaited, num_returns=1, timeout=SECONDS_BETWEEN_LOOKS)[0] if awaited else []
-            if not ended:
-                yield None
             for reference in ended:
                 yield from self._settle(reference)
+            if not ended:
+                yield None
+            if not awaited:  # all nodes are gone, and may come back
+                time.sleep(SECONDS_BETWEEN_LOOKS)
 
     def _hire(self) -> None:
         """Start as many actors as there is room and work for."""

@@ -23,7 +23,7 @@ from anomalib_mediclip.archive.worker import Worker
 from anomalib_mediclip.atomic import UNFINISHED, write_whole
 from anomalib_mediclip.cluster.agreement import check_all_nodes, facts_of_this_node
 from anomalib_mediclip.cluster.progress import Progress
-from anomalib_mediclip.cluster.ray_session import available_slots, ray_session
+from anomalib_mediclip.cluster.ray_session import available_slots, check_room, ray_session
 from anomalib_mediclip.io import hash_of_file
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Workers:
     @property
     def threads(self) -> int:
         """CPU cores of a process."""
-        return self.cpus or (1 if self.launcher == "ray" else len(os.sched_getaffinity(0)))
+        return self.cpus or (1 if self.launcher == "ray" else os.cpu_count() or 1)
 
     @property
     def device(self) -> str:
@@ -225,6 +225,7 @@ def _on_ray(plan: Plan, shards: Sequence[int], workers: Workers) -> Iterator[tup
     files = [plan.model, plan.manifest]
     facts = facts_of_this_node(files)
     with ray_session(workers.address) as ray:
+        check_room(ray, workers.threads, workers.gpus)
         check_all_nodes(ray, facts, files)
         actor = ray.remote(num_cpus=workers.threads, num_gpus=workers.gpus, max_restarts=0, max_task_retries=0)(Worker)
 

@@ -16,6 +16,7 @@ import anomalib_mediclip.models as own_models
 from anomalib_mediclip.export import ExportedModel
 from anomalib_mediclip.host.checkpoint_io import read_checkpoint
 from anomalib_mediclip.io import read_image
+from anomalib_mediclip.io.array import check_images
 from anomalib_mediclip.models.components.checkpoint import MODEL
 from anomalib_mediclip.prediction.folder import BATCH_SIZE
 from anomalib_mediclip.prediction.table import in_digits
@@ -113,6 +114,7 @@ class ExportPredictor:
     Raises:
         FileNotFoundError: If there is no such file.
         ModuleNotFoundError: If the package that runs it is not installed.
+        ValueError: If the file takes images of one size only.
     """
 
     threshold = ""
@@ -120,9 +122,16 @@ class ExportPredictor:
     def __init__(self, path: Path, threads: int) -> None:
         torch.set_num_threads(1)  # torch only reads
         self.model = ExportedModel(path, threads=threads)
+        try:
+            for height in (64, 96):
+                self.model(np.zeros((1, 3, height, 80), np.float32))
+        except Exception as error:  # each runtime has its own
+            msg = f"{path} takes images of one size only. Export it again without --input_size."
+            raise ValueError(msg) from error
 
     def prepare(self, image: torch.Tensor) -> torch.Tensor:
-        """Return the image."""
+        """Return the image, or raise what is wrong with it: in the stream that would end the others."""
+        check_images(image.numpy()[None])
         return image
 
     def scores(self, images: Iterable[torch.Tensor]) -> Iterator[Scored]:

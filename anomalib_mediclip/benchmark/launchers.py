@@ -21,7 +21,7 @@ from anomalib_mediclip.benchmark.job import FewShotJob
 from anomalib_mediclip.cluster.agreement import check_all_nodes, check_this_node, facts_of_this_node
 from anomalib_mediclip.cluster.options import ClusterOptions, require_cluster
 from anomalib_mediclip.cluster.progress import Progress
-from anomalib_mediclip.cluster.ray_session import available_slots, ray_session
+from anomalib_mediclip.cluster.ray_session import available_slots, check_room, ray_session
 
 LOCK = ".lock"  # in the folder of the results: a node that does not see it does not share the folder
 SECONDS_BETWEEN_LOOKS = 2.0
@@ -89,6 +89,7 @@ class RayRunner(ClusterRunner):
         shared = [jobs[0].folder.absolute() / LOCK]
         facts = facts_of_this_node(shared)
         with ray_session(options.address) as ray:
+            check_room(ray, options.cpus, options.gpus)
             check_all_nodes(ray, facts, shared)
             send = ray.remote(num_cpus=options.cpus, num_gpus=options.gpus, max_retries=options.retries)(run_on_node)
             pending = {send.remote(job, Path.cwd(), facts, shared): job for job in jobs}
@@ -139,8 +140,10 @@ class SlurmRunner(ClusterRunner):
 
     def run_jobs(self, jobs: Sequence[FewShotJob], progress: Progress) -> None:
         """Send all jobs as one array, and look again and again which have ended."""
-        executor = self.executor or slurm_executor(jobs[0].folder.absolute() / "slurm", self.options)
-        pending = dict(zip(executor.map_array(RequeuedJob(), jobs), jobs, strict=True))
+        folder = jobs[0].folder.absolute()
+        executor = self.executor or slurm_executor(folder / "slurm", self.options)
+        function = RequeuedJob(facts_of_this_node([folder / LOCK]), folder / LOCK)
+        pending = dict(zip(executor.map_array(function, jobs), jobs, strict=True))
         first = next(iter(pending)).job_id.partition("_")[0]
         progress.write(f"{executor.name()} job {first}; its logs are in {executor.folder}")
         unseen = Counter[str]()
@@ -181,7 +184,16 @@ def states_of(jobs: Sequence[Any]) -> dict[str, str]:
 
 
 class RequeuedJob:
-    """Runs a job; when Slurm ends it at the time limit, or for a more urgent job, it is queued again."""
+    """Runs a job; when Slurm ends it at the time limit, or for a more urgent job, it is queued again.
+
+    Args:
+        facts (dict[str, str]): What must be equal on the node, see :mod:`anomalib_mediclip.cluster.agreement`.
+        lock (Path): File that the node must see.
+    """
+
+    def __init__(self, facts: dict[str, str], lock: Path) -> None:
+        self.facts = facts
+        self.lock = lock
 
     def __call__(self, job: FewShotJob) -> list[str]:
         """Run a job.
@@ -192,7 +204,13 @@ class RequeuedJob:
         Returns:
             list[str]: A line for each of its results.
         """
-        return [] if job.is_finished else job.record_results()
+        if job.is_finished:
+            return []
+        try:
+            check_this_node(self.facts, [self.lock])
+        except RuntimeError as error:
+            return job.record_failure(error)
+        return job.record_results()
 
     def checkpoint(self, job: FewShotJob) -> Any:
         """Return what is queued instead: the same job.

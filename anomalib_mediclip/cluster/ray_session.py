@@ -16,11 +16,7 @@ from typing import Any
 
 from anomalib_mediclip.cluster.options import require_cluster
 
-SETTINGS = {
-    "RAY_AUTH_MODE": "token",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a task without GPU leaves the variables of the user as they are
-}
+SETTINGS = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
 # Ray turns 127.0.0.1 into the address of the network card and then listens on all interfaces, unless it takes this
 # machine for one that forms no clusters.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
@@ -77,6 +73,24 @@ def _check_reachable(address: str) -> None:
             "`ray start --head` on that machine, or leave out the address to run on this one."
         )
         raise ConnectionError(msg) from error
+
+
+def check_room(ray: Any, cpus: int, gpus: float) -> None:
+    """Refuse to wait for a node that will never come.
+
+    Args:
+        ray (Any): The module, connected.
+        cpus (int): CPU cores of a task.
+        gpus (float): GPUs of a task.
+
+    Raises:
+        RuntimeError: If no node is large enough.
+    """
+    if not available_slots(ray, cpus, gpus):
+        sizes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        largest = ", ".join(f"{max(size.get(kind, 0) for size in sizes):g} {kind}" for kind in ("CPU", "GPU"))
+        msg = f"no node of the Ray cluster has {cpus} CPU cores and {gpus:g} GPUs at once; the largest have {largest}"
+        raise RuntimeError(msg)
 
 
 def available_slots(ray: Any, cpus: int, gpus: float) -> int:
