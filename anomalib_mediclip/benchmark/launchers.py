@@ -254,7 +254,7 @@ def slurm_executor(folder: Path, options: ClusterOptions) -> Any:
         time=options.time_limit,
         cpus_per_task=options.cpus,
         additional_parameters=options.slurm,
-        setup=[f"export OMP_NUM_THREADS={options.cpus}"],
+        setup=[f"export OMP_NUM_THREADS={options.cpus} SRUN_CPUS_PER_TASK={options.cpus}"],
         **gpus,
     )
     return executor

@@ -60,14 +60,14 @@ def wait_until(happened: Callable[[], bool], process: subprocess.Popen) -> None:
 def test_a_sweep_outlives_a_node_and_equals_one_on_this_machine(
     cluster: Any, sample_data: Path, tmp_path: Path
 ) -> None:
-    write_config(tmp_path, sample_data, {"MediCLIP": MEDICLIP}, seeds=[0, 1, 2, 3])
+    write_config(tmp_path, sample_data, {"MediCLIP": MEDICLIP}, seeds=[0, 1, 2])
     arguments = [*command(tmp_path)[:-1], "ray", "--launcher", "ray", "--cluster.address", cluster.address]
     with (tmp_path / "printed").open("w") as printed:
         process = subprocess.Popen(arguments, cwd=tmp_path, stdout=printed, stderr=subprocess.STDOUT)
         wait_until(lambda: len(list((tmp_path / "ray" / "jobs").glob("*.json"))) >= 1, process)
         replace_node(cluster)
         assert process.wait() == 0, (tmp_path / "printed").read_text()
-    assert "1 running, 0 failed, 0 waiting" in (tmp_path / "printed").read_text()
+    assert " running, 0 failed, 0 waiting" in (tmp_path / "printed").read_text()
     subprocess.run(command(tmp_path), cwd=tmp_path, capture_output=True, check=True)
     local, ray = (pd.read_csv(tmp_path / folder / "results.csv").drop(columns=MEASURED) for folder in ("out", "ray"))
     pd.testing.assert_frame_equal(local, ray, check_exact=True)
@@ -77,7 +77,7 @@ def test_a_sweep_outlives_a_node_and_equals_one_on_this_machine(
 
 def test_an_archive_outlives_its_driver_and_a_node(cluster: Any, sample_data: Path, tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path, sample_data)
-    images = write_archive(tmp_path / "in", 2000, 8)
+    images = write_archive(tmp_path / "in", 900, 6, in_folder=100)
     arguments = [ANOMALIB, "mediclip", "predict_archive", str(checkpoint), str(images), str(tmp_path / "ray")]
     arguments += ["--shards", "40", "--launcher", "ray", "--address", cluster.address, "--top", "1"]
     parts = tmp_path / "ray" / PARTS
@@ -94,7 +94,7 @@ def test_an_archive_outlives_its_driver_and_a_node(cluster: Any, sample_data: Pa
         assert second.wait() == 0, (tmp_path / "printed").read_text()
     table = pd.read_csv(tmp_path / "ray" / "predictions.csv")
     assert table["file"].tolist() == [str(path) for path in sorted(images.rglob("*.png"))]
-    assert (table["label"] == "unreadable").sum() == 8
+    assert (table["label"] == "unreadable").sum() == 6
     summary = predict_archive(checkpoint, images, tmp_path / "here", Workers(cpus=1), shards=40, top=1)
     assert (tmp_path / "ray" / "predictions.csv").read_bytes() == summary.table.read_bytes()
 
