@@ -51,7 +51,10 @@ def ray_session(address: str | None, cpus: int | None = None) -> Iterator[Any]:
             address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else own)
         )
     except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
-        msg = f"Ray at {address or 'this machine'} refused the connection: {' '.join(str(error).split())}"
+        reason = " ".join(str(error).split())
+        msg = f"no connection to Ray at {address or 'this machine'}: {reason}."
+        if address:
+            msg += " The token of the cluster must be in RAY_AUTH_TOKEN or ~/.ray/auth_token, and Ray of one version."
         raise ConnectionError(msg) from error
     try:
         yield ray

@@ -136,6 +136,22 @@ with ray_session(None, 1) as ray:
 """
 
 
+CONNECTING = """
+import sys
+from anomalib_mediclip.cluster.ray_session import ray_session
+with ray_session(sys.argv[1]):
+    pass
+"""
+
+
+def test_a_wrong_token_is_refused(cluster: Any) -> None:
+    arguments = [sys.executable, "-c", CONNECTING, cluster.address]
+    wrong = {**os.environ, "RAY_AUTH_TOKEN": "0" * 64}
+    result = subprocess.run(arguments, capture_output=True, text=True, env=wrong, check=False)
+    assert result.returncode == 1
+    assert "The token of the cluster must be in RAY_AUTH_TOKEN" in result.stderr
+
+
 def test_a_ray_of_its_own_is_reached_from_this_machine_only(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("RAY_")]:
         monkeypatch.delenv(name)  # what the other cluster of this module is told
