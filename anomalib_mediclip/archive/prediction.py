@@ -51,6 +51,17 @@ class Workers:
     gpus: float = 0
     address: str | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse numbers that make no sense.
+
+        Raises:
+            ValueError: If one is out of range.
+        """
+        for name, given, least in (("workers", self.number, 1), ("cpus", self.cpus, 1), ("gpus", self.gpus, 0)):
+            if given is not None and given < least:
+                msg = f"--{name} {given}: give at least {least}"
+                raise ValueError(msg)
+
     @property
     def threads(self) -> int:
         """CPU cores of a process."""
@@ -110,6 +121,10 @@ def predict_archive(
         ValueError: If the folder has results of something else.
         OSError: If a file cannot be written; finished shards are kept.
     """
+    for name, given, least in (("shards", shards, 1), ("top", top, 0)):
+        if isinstance(given, int) and given < least:
+            msg = f"--{name} {given}: give at least {least}"
+            raise ValueError(msg)
     with _only_process(output):
         plan = _plan(model, images, output, shards)
         summary = Summary(plan)

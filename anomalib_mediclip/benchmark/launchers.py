@@ -19,7 +19,7 @@ from anomalib.pipelines.components.base import JobGenerator, Runner
 
 from anomalib_mediclip.benchmark.job import FewShotJob
 from anomalib_mediclip.cluster.agreement import check_all_nodes, check_this_node, facts_of_this_node
-from anomalib_mediclip.cluster.options import ClusterOptions, require_cluster
+from anomalib_mediclip.cluster.options import ClusterError, ClusterOptions, require_cluster
 from anomalib_mediclip.cluster.progress import Progress
 from anomalib_mediclip.cluster.ray_session import available_slots, check_room, ray_session
 
@@ -117,7 +117,7 @@ def run_on_node(job: FewShotJob, directory: Path, facts: dict[str, str], files: 
         list[str]: A line for each of its results.
 
     Raises:
-        RuntimeError: If the node differs.
+        ClusterError: If the node differs.
     """
     check_this_node(facts, files)
     os.chdir(directory)
@@ -208,7 +208,7 @@ class RequeuedJob:
             return []
         try:
             check_this_node(self.facts, [self.lock])
-        except RuntimeError as error:
+        except ClusterError as error:
             return job.record_failure(error)
         return job.record_results()
 

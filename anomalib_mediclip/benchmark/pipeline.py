@@ -26,6 +26,7 @@ from anomalib_mediclip.benchmark.job import LOG, FewShotJob
 from anomalib_mediclip.benchmark.launchers import LOCK, RayRunner, SlurmRunner
 from anomalib_mediclip.benchmark.report import write_report
 from anomalib_mediclip.benchmark.results import NOTE, TRIVIAL
+from anomalib_mediclip.cluster.options import ClusterError
 from anomalib_mediclip.host.added_commands import RunnerPipeline
 
 
@@ -141,7 +142,7 @@ class FewShotBenchmark(RunnerPipeline):
         try:
             with _only_process(configuration.folder):
                 self._run_jobs(configuration)
-        except (ConnectionError, ModuleNotFoundError, RuntimeError) as error:  # of a cluster
+        except (ClusterError, ConnectionError, ModuleNotFoundError) as error:
             msg = f"error: {error}"
             raise SystemExit(msg) from error
         except OSError as error:  # such as a full disk

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from anomalib_mediclip.cluster.options import ClusterError
 from anomalib_mediclip.io import hash_of_file
 from anomalib_mediclip.versions import PACKAGES, installed_versions
 
@@ -53,7 +54,7 @@ def check_this_node(expected: Mapping[str, str], files: Sequence[Path]) -> None:
         files (Sequence[Path]): The same files.
 
     Raises:
-        RuntimeError: If versions or files differ, naming each.
+        ClusterError: If versions or files differ, naming each.
     """
     found = facts_of_this_node(files)
     differences = [
@@ -66,7 +67,7 @@ def check_this_node(expected: Mapping[str, str], files: Sequence[Path]) -> None:
             f"node {socket.gethostname()} ({platform.machine()}) differs: {'; '.join(differences)}. Install the same "
             "versions on all nodes, and put files where all nodes see them under the same path."
         )
-        raise RuntimeError(msg)
+        raise ClusterError(msg)
 
 
 def _short(value: str) -> str:
@@ -83,7 +84,7 @@ def check_all_nodes(ray: Any, expected: Mapping[str, str], files: Sequence[Path]
         files (Sequence[Path]): Files that all nodes must see.
 
     Raises:
-        RuntimeError: If a node differs, naming it and what differs.
+        ClusterError: If a node differs, naming it and what differs.
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -97,13 +98,13 @@ def check_all_nodes(ray: Any, expected: Mapping[str, str], files: Sequence[Path]
     )
     problems = [answer for answer in answers if answer]
     if problems:
-        raise RuntimeError("\n".join(problems))
+        raise ClusterError("\n".join(problems))
 
 
 def _differences_there(expected: Mapping[str, str], files: Sequence[Path]) -> str:
     """Return what is wrong with a node, as text: an error would bring a traceback along."""
     try:
         check_this_node(expected, files)
-    except RuntimeError as error:
+    except ClusterError as error:
         return str(error)
     return ""

@@ -10,6 +10,10 @@ from typing import Any, Literal
 Launcher = Literal["local", "ray", "slurm"]
 
 
+class ClusterError(RuntimeError):
+    """A cluster cannot do the work; the message says why, and what helps."""
+
+
 @dataclass(frozen=True)
 class ClusterOptions:
     """What a job gets of a cluster.

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
-from anomalib_mediclip.cluster.options import require_cluster
+from anomalib_mediclip.cluster.options import ClusterError, require_cluster
 
 SETTINGS = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
 # Ray turns 127.0.0.1 into the address of the network card and then listens on all interfaces, unless it takes this
@@ -87,13 +87,13 @@ def check_room(ray: Any, cpus: int, gpus: float) -> None:
         gpus (float): GPUs of a task.
 
     Raises:
-        RuntimeError: If no node is large enough.
+        ClusterError: If no node is large enough.
     """
     if not available_slots(ray, cpus, gpus):
         sizes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         largest = ", ".join(f"{max(size.get(kind, 0) for size in sizes):g} {kind}" for kind in ("CPU", "GPU"))
         msg = f"no node of the Ray cluster has {cpus} CPU cores and {gpus:g} GPUs at once; the largest have {largest}"
-        raise RuntimeError(msg)
+        raise ClusterError(msg)
 
 
 def available_slots(ray: Any, cpus: int, gpus: float) -> int:

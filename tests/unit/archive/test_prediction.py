@@ -122,6 +122,14 @@ def test_what_is_no_model_is_refused(tmp_path: Path, images: Path) -> None:
     assert not (tmp_path / "out" / "plan.json").exists()
 
 
+@pytest.mark.parametrize("wrong", [{"shards": 0}, {"top": -1}])
+def test_numbers_without_sense_are_refused(tmp_path: Path, wrong: dict) -> None:
+    with pytest.raises(ValueError, match=r"--(shards 0|top -1): give at least"):
+        predict_archive(tmp_path / "model.ckpt", tmp_path, tmp_path / "out", HERE, **wrong)
+    with pytest.raises(ValueError, match="--cpus 0: give at least 1"):
+        Workers(cpus=0)
+
+
 def test_all_anomalous_images_are_chosen_in_order(tmp_path: Path) -> None:
     table = tmp_path / "predictions.csv"
     with table.open("w", newline="") as file:
