@@ -4,8 +4,8 @@
 """Files that are written whole or not at all: a full disk or a killed process leaves no part of one."""
 
 import contextlib
-import os
 import re
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,7 +34,8 @@ def written_beside(path: Path | str) -> Iterator[Path]:
         ['table.csv']
     """
     path = Path(path)
-    unfinished = path.with_name(f"unfinished.{os.getpid()}.{path.name}")  # a name may have several extensions (.nii.gz)
+    # processes of two machines may have one number; and a name may have several extensions (.nii.gz)
+    unfinished = path.with_name(f"unfinished.{secrets.randbits(48)}.{path.name}")
     try:
         yield unfinished
         unfinished.replace(path)

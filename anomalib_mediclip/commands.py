@@ -7,6 +7,7 @@ To add a command to the group, write a function here and name it in ``COMMANDS``
 its docstring the help.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -46,10 +47,50 @@ def prepare(
     print(summarise(run(source, target, labels, test_fraction, seed, on_error), target))
 
 
-COMMANDS = {"prepare": prepare}
+def predict_archive(
+    model: Path,
+    images: Path,
+    output: Path,
+    shards: int | None = None,
+    launcher: Literal["local", "ray"] = "local",
+    workers: int | None = None,
+    cpus: int | None = None,
+    gpus: float = 0,
+    address: str | None = None,
+    top: int | Literal["anomalous"] = 100,
+) -> None:
+    """Predict an archive of any size, on this machine or on a cluster, and go on where a run was interrupted.
+
+    MODEL is a checkpoint, or model.xml or model.onnx as anomalib export writes them; OpenVINO is the fastest on CPUs.
+    IMAGES is a folder that is searched recursively. OUTPUT gets predictions.csv and predictions.parquet with a row for
+    every image, and pictures/index.html with the highest scores. The list of files is cut into shards; each is
+    predicted as a whole, so give the same command again after an interruption. An unreadable file costs its row.
+
+    Args:
+        model: Checkpoint (model.ckpt) or exported file (model.xml, model.onnx). All nodes must see it.
+        images: Folder of the images. All nodes must see it.
+        output: Folder to write to. It does not exist, or is that of the same command before.
+        shards: Number of pieces into which the list of files is cut; by default a thousand files each.
+        launcher: Where to predict: local, in this process, or ray, in processes of Ray.
+        workers: Processes of Ray; by default as many as find room.
+        cpus: CPU cores of each process; by default all of this machine (local) or one (ray).
+        gpus: GPUs of each process. Exported files run on the CPU.
+        address: Running Ray cluster, such as 10.0.0.1:6379; by default Ray is started on this machine.
+        top: Images whose pictures are drawn: those with the highest scores, or anomalous for all above the threshold.
+    """
+    from anomalib_mediclip.cluster.options import require_cluster
+
+    require_cluster("pyarrow", purpose="predict_archive")
+    from anomalib_mediclip.archive import Workers, conclude
+    from anomalib_mediclip.archive import predict_archive as run
+
+    conclude(run(model, images, output, Workers(launcher, workers, cpus, gpus, address), shards, top))
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"prepare": prepare, "predict_archive": predict_archive}
 
 
 def install() -> None:
     """Make them subcommands of ``anomalib``."""
     add_pipeline("few_shot_benchmark", FewShotBenchmark)
-    add_group("mediclip", "Prepare images for few-shot models.", COMMANDS)
+    add_group("mediclip", "Prepare images for few-shot models, and predict archives.", COMMANDS)

@@ -15,6 +15,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from jsonargparse.typing import register_type
 
 from anomalib_mediclip.benchmark.results import TRIVIAL
+from anomalib_mediclip.cluster.options import ClusterOptions, Launcher
 
 Accelerator = Literal["auto", "cpu", "cuda"]
 SECTION = "few_shot_benchmark"
@@ -58,7 +59,10 @@ class BenchmarkConfiguration:
         published (list[Path], optional): CSV files of published figures that the report prints beside ours, relative to
             the file of the benchmark. Defaults to none.
         note (str, optional): Remark for readers of the report, such as on which images settings were chosen.
-        device (str, optional): ``cpu`` or ``cuda``; it follows from ``--accelerator``.
+        device (str, optional): ``cpu`` or ``cuda``; it follows from ``--accelerator``, or from what a job of a cluster
+            gets.
+        launcher (Launcher, optional): Where jobs run; it is that of ``--launcher``.
+        cluster (ClusterOptions, optional): What a job gets there; it is that of ``--cluster``.
     """
 
     models: ByName
@@ -71,6 +75,8 @@ class BenchmarkConfiguration:
     published: list[Path] = field(default_factory=list)
     note: str = ""
     device: str = "cpu"
+    launcher: Launcher = "local"
+    cluster: ClusterOptions = field(default_factory=ClusterOptions)
 
     @property
     def folder(self) -> Path:
@@ -110,7 +116,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--accelerator", type=Accelerator, default="auto", help="Device; auto takes a GPU if there is one."
     )
-    parser.add_class_arguments(BenchmarkConfiguration, SECTION, skip={"device"})
+    parser.add_argument(
+        "--launcher", type=Launcher, default="local", help="Where jobs run: local, ray or slurm; see docs/cluster.md."
+    )
+    parser.add_class_arguments(ClusterOptions, "cluster")
+    parser.add_class_arguments(BenchmarkConfiguration, SECTION, skip={"device", "launcher", "cluster"})
 
 
 def read_configuration(path: Path, data_root: Path | None = None, output: Path | None = None) -> BenchmarkConfiguration:
@@ -167,7 +177,9 @@ def make_configuration(arguments: Namespace) -> BenchmarkConfiguration:
         output=arguments.output or given.output or Path("results") / SECTION / path.stem,
         published=[_existing(path.parent / name, path) for name in given.published],
         note=" ".join(given.note.split()),
-        device=_device(arguments.accelerator, path),
+        device=_device(arguments, path) if arguments.launcher == "local" else _device_there(arguments, path),
+        launcher=arguments.launcher,
+        cluster=ClusterOptions(**arguments.cluster.as_dict()),
     )
 
 
@@ -248,10 +260,18 @@ def _existing(named: Path, path: Path) -> Path:
     return named
 
 
-def _device(accelerator: str, path: Path) -> str:
+def _device(arguments: Namespace, path: Path) -> str:
     """Return the device to run on."""
     has_gpu = torch.cuda.is_available()
-    if accelerator == "cuda" and not has_gpu:
+    if arguments.accelerator == "cuda" and not has_gpu:
         msg = f"{path}: accelerator cuda, but torch finds no GPU; use auto or cpu"
         raise ValueError(msg)
-    return "cuda" if has_gpu and accelerator != "cpu" else "cpu"
+    return "cuda" if has_gpu and arguments.accelerator != "cpu" else "cpu"
+
+
+def _device_there(arguments: Namespace, path: Path) -> str:
+    """Return the device of jobs on a cluster, whose machines may have GPUs where this one has none."""
+    if arguments.accelerator == "cuda" and not arguments.cluster.gpus:
+        msg = f"{path}: accelerator cuda needs --cluster.gpus, the GPUs that a job gets of the cluster, such as 1"
+        raise ValueError(msg)
+    return "cuda" if arguments.cluster.gpus and arguments.accelerator != "cpu" else "cpu"

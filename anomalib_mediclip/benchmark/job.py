@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -102,23 +103,53 @@ class FewShotJob(Job):
         Returns:
             tuple[int, list[Path]]: Position, and the files of the results.
         """
-        if self.is_finished:
-            return self.position, list(self.records.values())
+        if not self.is_finished:
+            for line in self.record_results(task_id or 0):
+                tqdm.write(line)
+            sys.stdout.flush()
+        return self.position, list(self.records.values())
+
+    def record_results(self, gpu: int = 0) -> list[str]:
+        """Run the job in a process of its own, and write what came of it; a failure is recorded, not raised.
+
+        Args:
+            gpu (int, optional): Number of the GPU, if there are any. Defaults to ``0``.
+
+        Returns:
+            list[str]: A line for each of its results.
+        """
         start = time.perf_counter()
         try:
-            figures = run_isolated(self.measure, task_id or 0, log=self.folder / LOG)
+            figures = run_isolated(self.measure, gpu, log=self.folder / LOG)
         except Exception as error:  # one broken job must not stop the others
-            failure = {"error": " ".join(f"{type(error).__name__}: {error}".split())}
-            figures = dict.fromkeys(self.tests, failure)
+            return self.record_failure(error)
+        return self._record(figures, f" ({time.perf_counter() - start:.0f} s)")
+
+    def record_failure(self, error: BaseException) -> list[str]:
+        """Write into the results that the job has failed, unless it is finished.
+
+        Args:
+            error (BaseException): Why.
+
+        Returns:
+            list[str]: A line for each of its results.
+        """
+        if self.is_finished:  # its process died after it had written them
+            return []
+        failure = {"error": " ".join(f"{type(error).__name__}: {error}".split())}
+        return self._record(dict.fromkeys(self.tests, failure))
+
+    def _record(self, figures: Mapping[str, Mapping[str, Any]], remark: str = "") -> list[str]:
+        """Write the results of all test sets, and return a line for each."""
+        lines = []
         for tested_on, measured in figures.items():
-            row = self._row(tested_on) | measured
+            row = self._row(tested_on) | dict(measured)
             try:
                 self._write(tested_on, row)
             except OSError as error:  # the disk is full: the job counts as not finished
                 row["error"] = str(error)
-            tqdm.write(f"{self._title(tested_on)}: {_summary(row)} ({time.perf_counter() - start:.0f} s)")
-        sys.stdout.flush()
-        return self.position, list(self.records.values())
+            lines.append(f"{self._title(tested_on)}: {_summary(row)}{remark}")
+        return lines
 
     def _title(self, tested_on: str) -> str:
         """Return the name of one result in messages."""

@@ -23,8 +23,10 @@ from anomalib_mediclip.benchmark.configuration import SECTION, BenchmarkConfigur
 from anomalib_mediclip.benchmark.factory import support_sizes
 from anomalib_mediclip.benchmark.fingerprint import hash_data
 from anomalib_mediclip.benchmark.job import LOG, FewShotJob
+from anomalib_mediclip.benchmark.launchers import LOCK, RayRunner, SlurmRunner
 from anomalib_mediclip.benchmark.report import write_report
 from anomalib_mediclip.benchmark.results import NOTE, TRIVIAL
+from anomalib_mediclip.cluster.options import ClusterError
 from anomalib_mediclip.host.added_commands import RunnerPipeline
 
 
@@ -140,6 +142,9 @@ class FewShotBenchmark(RunnerPipeline):
         try:
             with _only_process(configuration.folder):
                 self._run_jobs(configuration)
+        except (ClusterError, ConnectionError, ModuleNotFoundError) as error:
+            msg = f"error: {error}"
+            raise SystemExit(msg) from error
         except OSError as error:  # such as a full disk
             msg = f"{error} Finished jobs are kept: remove the cause and run again."
             raise SystemExit(msg) from error
@@ -163,8 +168,11 @@ class FewShotBenchmark(RunnerPipeline):
             raise SystemExit(1)
 
     def make_runners(self, args: dict) -> list[Runner]:
-        """Return anomalib's parallel runner where there are several GPUs, its serial one elsewhere."""
+        """Return the runner of a cluster, anomalib's parallel one where there are several GPUs, or its serial one."""
         configuration: BenchmarkConfiguration = args["configuration"]
+        if configuration.launcher != "local":
+            runner = RayRunner if configuration.launcher == "ray" else SlurmRunner
+            return [runner(FewShotJobGenerator(configuration), configuration.cluster)]
         gpus = torch.cuda.device_count() if configuration.device == "cuda" else 0
         if gpus > 1:
             return [ParallelRunner(FewShotJobGenerator(configuration, with_progress=True), n_jobs=gpus)]
@@ -175,7 +183,7 @@ class FewShotBenchmark(RunnerPipeline):
 def _only_process(folder: Path) -> Iterator[None]:
     """Refuse to work in a folder in which another process works; a process that is killed gives it back."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:

@@ -3,6 +3,8 @@
 
 """ONNX and OpenVINO exports on NumPy arrays, with the checks that a bare graph cannot make."""
 
+from collections import deque
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ class ExportedModel:
         precision (str, optional): Precision in which OpenVINO computes all but INT8: ``"f32"``, or ``"bf16"`` and
             ``"f16"``, which are faster where the hardware has them, and change maps. OpenVINO itself would choose these
             where it can. Defaults to ``"f32"``.
+        threads (int | None, optional): CPU cores of an OpenVINO file, each of which works at an image of its own in
+            :meth:`stream`. Defaults to ``None``: OpenVINO decides, for one batch at a time.
 
     Raises:
         FileNotFoundError: If the file does not exist.
@@ -34,7 +38,9 @@ class ExportedModel:
         >>> model(images)["anomaly_map"]  # doctest: +SKIP
     """
 
-    def __init__(self, path: Path | str, device: str = "CPU", precision: str = "f32") -> None:
+    def __init__(
+        self, path: Path | str, device: str = "CPU", precision: str = "f32", threads: int | None = None
+    ) -> None:
         path = Path(path)
         if path.suffix not in (".onnx", ".xml"):
             msg = f"{path}: give model.onnx or model.xml, as `anomalib export` writes them."
@@ -42,7 +48,8 @@ class ExportedModel:
         if not path.is_file():
             msg = f"{path} does not exist. Write it with `anomalib export --export_type onnx` or `openvino`."
             raise FileNotFoundError(msg)
-        self._run = _open_onnx(path) if path.suffix == ".onnx" else _open_openvino(path, device, precision)
+        self._run: _Onnx | _OpenVino
+        self._run = _Onnx(path) if path.suffix == ".onnx" else _OpenVino(path, device, precision, threads)
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Predict a batch.
@@ -59,8 +66,28 @@ class ExportedModel:
             TypeError: If the images are not floating-point numbers.
             ValueError: If shape, channels, range or size are wrong.
         """
-        check_images(images)
-        return self._run(np.ascontiguousarray(images, dtype=np.float32))
+        return self._run(_checked(images))
+
+    def stream(self, batches: Iterable[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        """Predict batches while the next ones are read; an OpenVINO file works at several at once.
+
+        Args:
+            batches (Iterable[np.ndarray]): Batches as for a call.
+
+        Yields:
+            dict[str, np.ndarray]: What a call returns, in the order of the batches.
+
+        Raises:
+            TypeError: If the images are not floating-point numbers.
+            ValueError: If shape, channels, range or size are wrong.
+        """
+        yield from self._run.stream(_checked(batch) for batch in batches)
+
+
+def _checked(images: np.ndarray) -> np.ndarray:
+    """Return images as the runtimes take them."""
+    check_images(images)
+    return np.ascontiguousarray(images, dtype=np.float32)
 
 
 def require(*modules: str, purpose: str) -> None:
@@ -82,27 +109,60 @@ def require(*modules: str, purpose: str) -> None:
         raise ModuleNotFoundError(msg, name=missing[0])
 
 
-def _open_onnx(path: Path) -> Any:
-    """Return a function that runs an ONNX file."""
-    require("onnxruntime", purpose="Running an ONNX export")
-    import onnxruntime
+class _Onnx:
+    """An ONNX file in its runtime."""
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    (input_,) = session.get_inputs()
-    return lambda images: dict(zip(names, session.run(names, {input_.name: images}), strict=True))
+    def __init__(self, path: Path) -> None:
+        require("onnxruntime", purpose="Running an ONNX export")
+        import onnxruntime
+
+        self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        self._names = [output.name for output in self._session.get_outputs()]
+        (input_,) = self._session.get_inputs()
+        self._input = input_.name
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(self._names, self._session.run(self._names, {self._input: images}), strict=True))
+
+    def stream(self, batches: Iterable[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        return map(self, batches)
 
 
-def _open_openvino(path: Path, device: str, precision: str) -> Any:
-    """Return a function that runs an OpenVINO file."""
-    require("openvino", purpose="Running an OpenVINO export")
-    import openvino
+class _OpenVino:
+    """An OpenVINO file in its runtime."""
 
-    compiled = openvino.Core().compile_model(path, device, {"INFERENCE_PRECISION_HINT": precision})
-    names = [output.get_any_name() for output in compiled.outputs]
+    def __init__(self, path: Path, device: str, precision: str, threads: int | None) -> None:
+        require("openvino", purpose="Running an OpenVINO export")
+        import openvino
 
-    def run(images: np.ndarray) -> dict[str, np.ndarray]:
-        predictions = compiled(images)
-        return {name: predictions[name] for name in names}
+        hints: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision}
+        if threads is not None:  # a stream has one thread, so that results do not depend on how many there are
+            hints |= {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": threads}
+        self._compiled = openvino.Core().compile_model(path, device, hints)
+        self._names = [output.get_any_name() for output in self._compiled.outputs]
+        self._requests = threads or 1
 
-    return run
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        predictions = self._compiled(images)
+        return {name: predictions[name] for name in self._names}
+
+    def stream(self, batches: Iterable[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        """Predict with as many requests as there are streams, and one more that waits for a free one."""
+        idle = deque(self._compiled.create_infer_request() for _ in range(self._requests + 1))
+        busy: deque[Any] = deque()
+        for batch in batches:
+            if not idle:
+                yield self._taken_from(busy, idle)
+            request = idle.popleft()
+            request.start_async([batch])
+            busy.append(request)
+        while busy:
+            yield self._taken_from(busy, idle)
+
+    def _taken_from(self, busy: deque[Any], idle: deque[Any]) -> dict[str, np.ndarray]:
+        """Wait for the oldest request, and copy what it found: it is used again."""
+        request = busy.popleft()
+        request.wait()
+        found = {name: request.get_tensor(name).data.copy() for name in self._names}
+        idle.append(request)
+        return found

@@ -18,6 +18,7 @@ from anomalib_mediclip.io.files import (
     natural_key,
     relative_names,
     search,
+    stream_image_files,
 )
 from anomalib_mediclip.io.image import read_image
 from anomalib_mediclip.io.kinds import kind_of
@@ -51,4 +52,5 @@ __all__ = [
     "search",
     "series_of",
     "slices_of",
+    "stream_image_files",
 ]

@@ -150,6 +150,57 @@ def _list_images(path: Path, kind: str) -> Listing | None:
     return Listing([path]) if claims or (content == "picture" and kind == WITHOUT_ENDING) else None
 
 
+def stream_image_files(folder: Path, left_out: Collection[Path] = ()) -> Iterator[Path]:
+    """Yield the files that :func:`search` would look into, one at a time, for folders with millions of them.
+
+    Volumes are not taken apart, and files of a series not put in order. No more than the names of one folder are kept.
+
+    Args:
+        folder (Path): Folder to search.
+        left_out (Collection[Path], optional): Folders below it that are not searched. Defaults to ``()``.
+
+    Yields:
+        Path: Files in the order of the characters of their names, folder by folder; paths start with ``folder``.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist.
+    """
+    if not folder.is_dir():
+        msg = f"no folder {folder} (absolute: {folder.absolute()}): check the path"
+        raise FileNotFoundError(msg)
+    yield from _stream(folder, {_identity(path) for path in left_out if path.exists()}, ())
+
+
+def _stream(folder: Path, left_out: set[tuple[int, int]], above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+    """Yield the image files below a folder; one that may not be read has none."""
+    above = (*above, _identity(folder))
+    try:
+        names = sorted(os.listdir(folder))  # noqa: PTH208  # names take a tenth of the memory of paths
+    except PermissionError:
+        return
+    for name in names:
+        entry = folder / name
+        if _is_left_out(name):
+            continue
+        if not entry.is_dir():
+            if _may_be_image(entry):
+                yield entry
+        elif _identity(entry) not in left_out and _identity(entry) not in above:
+            yield from _stream(entry, left_out, above)
+
+
+def _may_be_image(path: Path) -> bool:
+    """Tell by its ending whether a file is an image, and by its first bytes if it has another ending or none."""
+    kind = _kind(path)
+    if kind in IMAGE_EXTENSIONS or kind in MEDICAL_EXTENSIONS:
+        return True
+    try:
+        content = kind_of(path)
+    except OSError:
+        return False
+    return content in ("dicom", "nifti") or (content == "picture" and kind == WITHOUT_ENDING)
+
+
 def images_in(path: Path) -> list[Path]:
     """List the images of a file as :func:`search` does.
 

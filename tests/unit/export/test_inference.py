@@ -78,3 +78,20 @@ def test_other_files_are_refused(tmp_path: Path, name: str) -> None:
         ExportedModel(tmp_path / name)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         ExportedModel(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("ending", ["onnx", "openvino"])
+def test_a_stream_gives_what_calls_give_in_their_order(tmp_path: Path, ending: str) -> None:
+    model = MediCLIP("timm/resnet18", None, layers=[2, 3], image_size=(64, 64), prompt="prototype").eval()
+    path = model.to_onnx(tmp_path) if ending == "onnx" else model.to_openvino(tmp_path)
+    random = np.random.default_rng(0)
+    images = [random.random((1, 3, 30 + 7 * index, 50), dtype=np.float32) for index in range(9)]
+    one, several = ExportedModel(path, threads=1), ExportedModel(path, threads=3)
+    called = [one(image) for image in images]
+    streamed = list(several.stream(iter(images)))
+    assert len(streamed) == len(images)
+    for expected, found in zip(called, streamed, strict=True):
+        assert expected.keys() == found.keys()
+        assert all(np.array_equal(expected[name], found[name]) for name in expected)
+    with pytest.raises(ValueError, match="Divide them by 255"):
+        list(several.stream([images[0], images[1] * 255]))
