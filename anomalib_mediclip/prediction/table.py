@@ -122,7 +122,7 @@ def label_of(item: ImageItem) -> str:
     return "" if item.pred_label is None else ("anomalous" if bool(item.pred_label) else "normal")
 
 
-def in_digits(value: torch.Tensor | None) -> str:
+def in_digits(value: torch.Tensor | float | None) -> str:
     """Return a number with the nine digits that tell any two float32 apart; nothing for None."""
     return "" if value is None else f"{float(value):.9g}"
 
