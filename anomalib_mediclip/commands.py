@@ -46,10 +46,30 @@ def prepare(
     print(summarise(run(source, target, labels, test_fraction, seed, on_error), target))
 
 
-COMMANDS = {"prepare": prepare}
+def threshold(
+    *, ckpt_path: Path, output: Path, review: Path | None = None, value: float | None = None, run: Path | None = None
+) -> None:
+    """Write a model with the image threshold that a person chose, in a review or as a value.
+
+    A new file is written, and nothing else of the model changes. Images that were shown above the threshold are called
+    anomalous from then on; shown scores move with the threshold, so that they are cut at 0.5 again.
+
+    Args:
+        ckpt_path: Checkpoint, model.json of an export to torch, or model.onnx or model.xml.
+        output: File to write, with the same ending. Of model.onnx and model.xml it lies in another folder.
+        review: review.csv, as the review page of a prediction exports it.
+        value: The threshold itself, in the units of the shown scores, above 0 and below 1.
+        run: Folder of the prediction that was reviewed. Give it where review.csv does not lie there.
+    """
+    from anomalib_mediclip.corrections.threshold import set_threshold
+
+    print(set_threshold(ckpt_path, output, review, value, run))
+
+
+COMMANDS = {"prepare": prepare, "threshold": threshold}
 
 
 def install() -> None:
     """Make them subcommands of ``anomalib``."""
     add_pipeline("few_shot_benchmark", FewShotBenchmark)
-    add_group("mediclip", "Prepare images for few-shot models.", COMMANDS)
+    add_group("mediclip", "Prepare images for few-shot models, and correct trained ones.", COMMANDS)
