@@ -66,7 +66,38 @@ def threshold(
     print(set_threshold(ckpt_path, output, review, value, run))
 
 
-COMMANDS = {"prepare": prepare, "threshold": threshold}
+def update(
+    *,
+    ckpt_path: Path,
+    normal: Path,
+    output: Path,
+    run: Path | None = None,
+    support: Path | None = None,
+    finetune: bool = False,
+    confirm: bool = False,
+) -> None:
+    """Write a MediCLIP with a memory bank that knows more normal images.
+
+    The images are added to the memory of the support set, and statistics and thresholds follow; no weight is trained.
+    The scores of the added images are printed: before, and after, each compared with the other images only. A new file
+    is written.
+
+    Args:
+        ckpt_path: Checkpoint of MediCLIP with a memory bank, or model.json of its export to torch.
+        normal: Folder of normal images, or review.csv, of which the images marked normal are taken.
+        output: File to write, with the same ending.
+        run: Folder of the prediction that was reviewed. Give it where review.csv does not lie there.
+        support: Folder of the data set that the model was trained on. Memory and thresholds are then computed anew from
+            all images, old and new.
+        finetune: Whether to train the head on from its weights, on all images. It needs SUPPORT.
+        confirm: Whether to add images, too, that the model takes for anomalous.
+    """
+    from anomalib_mediclip.corrections.update import update_model
+
+    print(update_model(ckpt_path, output, normal, run, support, finetune, confirm))
+
+
+COMMANDS = {"prepare": prepare, "threshold": threshold, "update": update}
 
 
 def install() -> None:

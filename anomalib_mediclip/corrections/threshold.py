@@ -105,7 +105,7 @@ def _set_in_trained(
     processor = trained.model.post_processor
     if not isinstance(processor, CalibrationPostProcessor):
         msg = f"{path} has no calibration of anomalib-mediclip whose threshold could be moved."
-        raise ValueError(msg)
+        raise ValueError(msg)  # noqa: TRY004  # the user gave another file
     before, after = processor.image_threshold, processor.threshold_for_cut(cut)
     state = {IMAGE_THRESHOLD: after.to(trained.content["state_dict"][IMAGE_THRESHOLD])}
     thresholds = {"before": before.item(), "after": after.item()}
@@ -156,10 +156,11 @@ def _describe_review(review: Review | None, path: Path | None) -> dict[str, Any]
 
 def _summary(output: Path, cut: float, before: float, after: float, review: Review | None) -> str:
     """Say what was done, and what it means for the images of the review."""
-    lines = [
+    done = (
         f"Wrote {output}: images that were shown above {cut:.6g} are anomalous now (threshold of raw scores "
         f"{before:.6g} before, {after:.6g} now). Shown scores move with it."
-    ]
+    )
+    lines = [done]
     if review is not None:
         lines += [_count(review, mark, cut) for mark in ("anomalous", "normal") if mark in review.marks.values()]
     return "\n".join(lines)

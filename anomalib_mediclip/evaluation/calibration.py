@@ -233,8 +233,8 @@ class CalibrationPostProcessor(OpenPostProcessor):
             raise ValueError(msg)
         if not (0 < cut < 1 and 0 < self.image_sensitivity < 1):
             msg = (
-                f"The threshold {cut} cannot be set at a sensitivity of {self.image_sensitivity}: both must lie between "
-                "0 and 1, in the units of the shown scores."
+                f"The threshold {cut} cannot be set at a sensitivity of {self.image_sensitivity}: both must lie "
+                "between 0 and 1, in the units of the shown scores."
             )
             raise ValueError(msg)
         shift = torch.tensor([cut, self.image_sensitivity], dtype=torch.float64).logit().sum()

@@ -123,7 +123,7 @@ def _moved_threshold(correction: Mapping[str, Any]) -> str:
 
 def _added_images(correction: Mapping[str, Any]) -> str:
     """List the normal images that were added to the support set."""
-    trained = ", and the head was trained on" if correction["finetuned"] else ", without training"
+    trained = ", and the head was trained on" if correction["epochs"] else ", without training"
     rows = "".join(f"| {in_cell(image['file'])} | {image['sha256']} |\n" for image in correction["images"])
     title = f"{len(correction['images'])} normal images were added to the support set{trained}:"
     return f"{title}\n\n| file | SHA-256 |\n| --- | --- |\n{rows}"
