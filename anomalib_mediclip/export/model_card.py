@@ -22,6 +22,7 @@ CARD_NAME = "MODEL_CARD.md"
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 CORRECTIONS_TITLE = "## Corrections after the training"
 METRICS_TITLE = "## Metrics on the test set"
+BEFORE = ", before the corrections"
 UNKNOWN = "not recorded"
 UNDEFINED = "undefined, such as an AUROC of one class"
 
@@ -93,7 +94,9 @@ def corrected_card(card: str, source: str, exported: str, correction: Mapping[st
     entry = describe_corrections([correction])
     if CORRECTIONS_TITLE in card:
         entry = entry.removeprefix(CORRECTIONS_TITLE).lstrip()
-    return card.replace(METRICS_TITLE, f"{entry}\n{METRICS_TITLE} before this correction", 1)
+    return re.sub(
+        f"^{METRICS_TITLE}.*$", lambda _: f"{entry}\n{METRICS_TITLE}{BEFORE}", card, count=1, flags=re.MULTILINE
+    )
 
 
 def describe_corrections(corrections: Sequence[Mapping[str, Any]]) -> str:
