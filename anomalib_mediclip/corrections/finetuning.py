@@ -56,6 +56,7 @@ def train_on(model: Any, images: Sequence[Path], seed: int) -> int:
     epochs: int = model.hparams["views"] or EPOCHS_OF_FRESH_PAINTINGS
     with TemporaryDirectory() as folder:
         engine = Engine(default_root_dir=folder, max_epochs=epochs, logger=False)
+        model.train()  # Lightning trains in the mode that it finds
         engine.fit(model, datamodule=ListedImages(images, seed))
     model.cpu().eval()
     return epochs
