@@ -62,11 +62,12 @@ def _find_onnx(path: Path) -> GraphThreshold:
     """Find the threshold of an ONNX graph: an initializer that only the subtraction before the sigmoid reads."""
     require("onnx", purpose="Changing the threshold of an ONNX export")
     import onnx
+    from google.protobuf.message import DecodeError
     from onnx import numpy_helper
 
     try:
         model = onnx.load(path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, DecodeError) as error:
         msg = f"{path} cannot be read as ONNX ({error}). Its weights, {path.name}.data, belong beside it."
         raise ValueError(msg) from error
     producers = {name: node for node in model.graph.node for name in node.output}

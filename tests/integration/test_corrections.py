@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mediclip authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""A reviewed threshold and normal images that were added, from the checkpoint to files that run without this package."""
+"""A reviewed threshold and images that were added, from the checkpoint to files that run without this package."""
 
 import csv
 import json
@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper
 
 from anomalib_mediclip import MediCLIP
 from anomalib_mediclip.corrections.threshold import set_threshold
@@ -25,7 +27,7 @@ from anomalib_mediclip.io import hash_of_file, read_image
 from anomalib_mediclip.prediction.review import Review, ReviewedImage, write_review
 from tests.integration.test_memory_bank import fitted, joined_model
 from tests.integration.test_prepare_command import anomalib
-from tests.integration.test_training import checkpoint_of, engine, sample_datamodule, trained
+from tests.integration.test_training import checkpoint_of, engine, sample_datamodule
 
 ALONE = """
 import sys
@@ -124,18 +126,14 @@ def test_a_reviewed_threshold_survives_every_way_to_predict(folder: Path, sample
     assert {file: label for file, (_, label) in after.items()} == expected
     assert json.loads((tmp_path / "run.json").read_text())["thresholds"]["image_sensitivity"] == 0.5
     for form in ("onnx", "openvino"):
-        before_path = engine(tmp_path).export(joined(folder / "model.ckpt"), form, export_root=tmp_path / "before")
-        path = engine(tmp_path).export(joined(new), form, export_root=tmp_path / "after")
+        path = engine(tmp_path).export(joined(new), form, export_root=tmp_path)
         assert labels_alone(path, list(expected), tmp_path) == expected
-        assert (
-            "A person moved the threshold of images in a review of 40 images"
-            in path.with_name("MODEL_CARD.md").read_text()
-        )
+        assert "in a review of 40 images" in path.with_name("MODEL_CARD.md").read_text()
         replaced = tmp_path / form / path.name
-        set_threshold(before_path, replaced, review)
-        assert labels_alone(replaced, list(expected), tmp_path) == expected
-        assert "A person moved the threshold" in replaced.with_name("MODEL_CARD.md").read_text()
-        assert labels_alone(before_path, list(expected), tmp_path) != expected
+        set_threshold(path, replaced, value=0.61)
+        moved = {file: "anomalous" if score > 0.61 else "normal" for file, (score, _) in after.items()}
+        assert labels_alone(replaced, list(expected), tmp_path) == moved != expected
+        assert replaced.with_name("MODEL_CARD.md").read_text().count("A person moved the threshold") == 2
 
 
 def joined(checkpoint: Path) -> MediCLIP:
@@ -171,14 +169,22 @@ def test_what_cannot_be_moved_is_refused(folder: Path, official, sample_data, tm
         set_threshold(source, output)
     with pytest.raises(ValueError, match=r"must end in \.ckpt"):
         set_threshold(source, tmp_path / "model.onnx", value=0.6)
-    trained(official, sample_data, tmp_path / "paper")
-    paper = joined(checkpoint_of(tmp_path / "paper"))
-    graph = engine(tmp_path).export(paper, "onnx", export_root=tmp_path / "paper")
-    with pytest.raises(ValueError, match=r"does not end in sigmoid\(score - threshold\)"):
-        set_threshold(graph, tmp_path / "replaced" / "model.onnx", value=0.6)
+    fitted(joined_model(official, memory_bank=False), sample_data, tmp_path / "paper", epochs=1)
     with pytest.raises(ValueError, match="without a memory of its support set"):
         update_model(checkpoint_of(tmp_path / "paper"), output, sample_data / "train")
     assert not output.exists()
+
+
+def test_a_graph_that_ends_in_another_way_is_refused(tmp_path: Path) -> None:
+    inputs = [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1])]
+    outputs = [helper.make_tensor_value_info("pred_score", TensorProto.FLOAT, [1])]
+    graph = helper.make_graph([helper.make_node("Sigmoid", ["input"], ["pred_score"])], "other", inputs, outputs)
+    onnx.save(helper.make_model(graph), tmp_path / "model.onnx")
+    with pytest.raises(ValueError, match=r"does not end in sigmoid\(score - threshold\)"):
+        set_threshold(tmp_path / "model.onnx", tmp_path / "replaced" / "model.onnx", value=0.6)
+    (tmp_path / "model.onnx").write_text("no graph")
+    with pytest.raises(ValueError, match="cannot be read as ONNX"):
+        set_threshold(tmp_path / "model.onnx", tmp_path / "replaced" / "model.onnx", value=0.6)
     assert not (tmp_path / "replaced").exists()
 
 
