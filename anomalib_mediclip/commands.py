@@ -7,6 +7,7 @@ To add a command to the group, write a function here and name it in ``COMMANDS``
 its docstring the help.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -97,7 +98,7 @@ def update(
     print(update_model(ckpt_path, output, normal, run, support, finetune, confirm))
 
 
-COMMANDS = {"prepare": prepare, "threshold": threshold, "update": update}
+COMMANDS: dict[str, Callable[..., None]] = {"prepare": prepare, "threshold": threshold, "update": update}
 
 
 def install() -> None:

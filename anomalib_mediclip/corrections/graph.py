@@ -62,7 +62,7 @@ def _find_onnx(path: Path) -> GraphThreshold:
     """Find the threshold of an ONNX graph: an initializer that only the subtraction before the sigmoid reads."""
     require("onnx", purpose="Changing the threshold of an ONNX export")
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from onnx import numpy_helper
 
     try:
