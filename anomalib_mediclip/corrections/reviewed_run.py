@@ -4,6 +4,7 @@
 """The run that a review belongs to, and whether a model made it."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def report_of_run(review: Review, path: Path, folder: Path | None) -> dict[str, 
     if not file.is_file():
         msg = (
             f"There is no {REPORT} in {folder}, so nobody knows which model {path.name} reviews. "
-            "Give the folder that predict wrote to, with predictions.csv, as --run."
+            "Give the folder that predict wrote to as --run; a test writes no report: give its threshold as --value."
         )
         raise FileNotFoundError(msg)
     tables = [table for table in sorted(folder.glob("*.csv")) if table.resolve() != path.resolve()]
@@ -67,5 +68,25 @@ def check_checkpoint(report: dict[str, Any], accepted: set[str], path: Path) -> 
         msg = (
             f"The run that was reviewed was made with {given} (SHA-256 {made_with.get('sha256', 'unknown')}), which is "
             f"not {path}: its scores mean something else. Give that checkpoint, or predict with this one and review."
+        )
+        raise ValueError(msg)
+
+
+def check_threshold(report: dict[str, Any], threshold: float, path: Path) -> None:
+    """Refuse the report of a run of another model than an export: only its threshold tells, perhaps in half precision.
+
+    Args:
+        report (dict[str, Any]): Report of the run.
+        threshold (float): Image threshold of the export, in raw scores.
+        path (Path): File of the export, for the message.
+
+    Raises:
+        ValueError: If the run had another threshold.
+    """
+    reviewed = report.get("thresholds", {}).get("image_threshold")
+    if reviewed is None or not math.isclose(reviewed, threshold, rel_tol=1e-3):
+        msg = (
+            f"The run that was reviewed has the image threshold {reviewed} in raw scores, and {path} has {threshold}: "
+            "the review is that of another model. Give the export of the checkpoint that was reviewed."
         )
         raise ValueError(msg)

@@ -4,7 +4,6 @@
 """``anomalib mediclip threshold``: the threshold that a person chose becomes that of the model."""
 
 import logging
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ from typing import Any
 import torch
 
 from anomalib_mediclip.atomic import write_whole
-from anomalib_mediclip.corrections.graph import WEIGHTS, GraphThreshold, find_threshold, weights_of, whole_graph
-from anomalib_mediclip.corrections.reviewed_run import check_checkpoint, report_of_run
-from anomalib_mediclip.corrections.trained import check_output, read_trained, write_corrected
+from anomalib_mediclip.corrections.graph import WEIGHTS, find_threshold, weights_of, whole_graph
+from anomalib_mediclip.corrections.reviewed_run import check_checkpoint, check_threshold, report_of_run
+from anomalib_mediclip.corrections.trained import ARTIFACT, check_output, read_trained, write_corrected
 from anomalib_mediclip.evaluation.calibration import CalibrationPostProcessor, LogitCalibrationPostProcessor
 from anomalib_mediclip.export.model_card import CARD_NAME, corrected_card
 from anomalib_mediclip.io import hash_of_file
@@ -100,12 +99,14 @@ def _set_in_trained(
 ) -> tuple[float, float]:
     """Set the threshold of a checkpoint or an artefact; return that of before and the new one, in raw scores."""
     trained = read_trained(path)
-    if report is not None:
-        check_checkpoint(report, {trained.sha256}, path)
     processor = trained.model.post_processor
     if not isinstance(processor, CalibrationPostProcessor):
         msg = f"{path} has no calibration of anomalib-mediclip whose threshold could be moved."
         raise ValueError(msg)  # noqa: TRY004  # the user gave another file
+    if report is not None and path.suffix == ARTIFACT:
+        check_threshold(report, processor.image_threshold.item(), path)
+    elif report is not None:
+        check_checkpoint(report, {trained.sha256}, path)
     before, after = processor.image_threshold, processor.threshold_for_cut(cut)
     state = {IMAGE_THRESHOLD: after.to(trained.content["state_dict"][IMAGE_THRESHOLD])}
     thresholds = {"before": before.item(), "after": after.item()}
@@ -119,7 +120,7 @@ def _set_in_graph(
     """Set the threshold of an ONNX or OpenVINO graph, and copy its card; return that of before and the new one."""
     graph = find_threshold(path)
     if report is not None:
-        _check_graph(report, graph, path)
+        check_threshold(report, graph.value, path)
     processor = LogitCalibrationPostProcessor(image_sensitivity=1 - graph.cut)
     processor.load_state_dict({"_image_threshold": torch.tensor(graph.value)}, strict=False)
     after = processor.threshold_for_cut(cut).item()
@@ -134,17 +135,6 @@ def _set_in_graph(
         correction = {"of": hash_of_file(path), **described, "before": graph.value, "after": after}
         write_whole(new_card, corrected_card(card.read_text(encoding="utf-8"), path.name, output.name, correction))
     return graph.value, after
-
-
-def _check_graph(report: dict[str, Any], graph: GraphThreshold, path: Path) -> None:
-    """Refuse the report of a run with another threshold than that of a graph, which may be in half precision."""
-    reviewed = report.get("thresholds", {}).get("image_threshold")
-    if reviewed is None or not math.isclose(reviewed, graph.value, rel_tol=1e-3):
-        msg = (
-            f"The run that was reviewed has the image threshold {reviewed} in raw scores, and {path} has {graph.value}:"
-            " the review is that of another model. Give the export of the checkpoint that was reviewed."
-        )
-        raise ValueError(msg)
 
 
 def _describe_review(review: Review | None, path: Path | None) -> dict[str, Any]:

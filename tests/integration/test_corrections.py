@@ -151,10 +151,16 @@ def test_the_record_says_what_was_moved_and_an_artefact_is_moved_too(folder: Pat
     assert moved == pytest.approx(old + np.log(0.7 / 0.3), abs=1e-5)
     assert "expected_false_alarms" not in record
     path = engine(tmp_path).export(joined(source), "torch", export_root=tmp_path)
-    set_threshold(path.with_suffix(".json"), tmp_path / "moved" / "model.json", value=0.7)
+    review = write_review_of(folder / "run", 0.7)
+    set_threshold(path.with_suffix(".json"), tmp_path / "moved" / "model.json", review)
+    with pytest.raises(ValueError, match="the review is that of another model"):
+        set_threshold(tmp_path / "moved" / "model.json", tmp_path / "again" / "model.json", review)
     loaded = load_artifact(tmp_path / "moved")
     assert loaded.post_processor.image_threshold.item() == moved
-    assert "A person moved the threshold of images, from" in (tmp_path / "moved" / "MODEL_CARD.md").read_text()
+    assert (
+        "A person moved the threshold of images in a review of 40 images, from"
+        in (tmp_path / "moved" / "MODEL_CARD.md").read_text()
+    )
 
 
 def test_what_cannot_be_moved_is_refused(folder: Path, official, sample_data, tmp_path: Path) -> None:
