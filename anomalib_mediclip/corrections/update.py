@@ -141,7 +141,7 @@ def _check_scores(images: Sequence[NormalImage], scores: Mapping[str, float], cu
     more = f"\n  and {len(suspicious) - LISTED} more" if len(suspicious) > LISTED else ""
     msg = (
         f"The model takes {len(suspicious)} of {len(images)} images for anomalous (scores above {cut:.3g}):\n{names}"
-        f"{more}\nA lesion that is added as normal will be missed. Look at them, and give --confirm true if all are "
+        f"{more}\nA lesion that is added as normal will be missed. Look at them, and give --confirm if all are "
         "normal."
     )
     raise ValueError(msg)
