@@ -87,10 +87,66 @@ def predict_archive(
     conclude(run(model, images, output, Workers(launcher, workers, cpus, gpus, address), shards, top))
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"prepare": prepare, "predict_archive": predict_archive}
+def threshold(
+    *, ckpt_path: Path, output: Path, review: Path | None = None, value: float | None = None, run: Path | None = None
+) -> None:
+    """Write a model with the image threshold that a person chose, in a review or as a value.
+
+    A new file is written, and nothing else of the model changes. Images that were shown above the threshold are called
+    anomalous from then on; shown scores move with the threshold, so that they are cut at 0.5 again.
+
+    Args:
+        ckpt_path: Checkpoint, model.json of an export to torch, or model.onnx or model.xml.
+        output: File to write, with the same ending. Of model.onnx and model.xml it lies in another folder.
+        review: review.csv, as the review page of a prediction exports it.
+        value: The threshold itself, in the units of the shown scores, above 0 and below 1.
+        run: Folder of the prediction that was reviewed. Give it where review.csv does not lie there.
+    """
+    from anomalib_mediclip.corrections.threshold import set_threshold
+
+    print(set_threshold(ckpt_path, output, review, value, run))
+
+
+def update(
+    *,
+    ckpt_path: Path,
+    normal: Path,
+    output: Path,
+    run: Path | None = None,
+    support: Path | None = None,
+    finetune: bool = False,
+    confirm: bool = False,
+) -> None:
+    """Write a MediCLIP with a memory bank that knows more normal images.
+
+    The images are added to the memory of the support set, and statistics and thresholds follow; no weight is trained.
+    The scores of the added images are printed: before, and after, each compared with the other images only. A new file
+    is written.
+
+    Args:
+        ckpt_path: Checkpoint of MediCLIP with a memory bank, or model.json of its export to torch.
+        normal: Folder of normal images, or review.csv, of which the images marked normal are taken.
+        output: File to write, with the same ending.
+        run: Folder of the prediction that was reviewed. Give it where review.csv does not lie there.
+        support: Folder of the data set that the model was trained on. Memory and thresholds are then computed anew from
+            all images, old and new.
+        finetune: Whether to train the head on from its weights, on all images. It needs SUPPORT.
+        confirm: Whether to add images, too, that the model takes for anomalous.
+    """
+    from anomalib_mediclip.corrections.update import update_model
+
+    print(update_model(ckpt_path, output, normal, run, support, finetune, confirm))
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "prepare": prepare,
+    "predict_archive": predict_archive,
+    "threshold": threshold,
+    "update": update,
+}
 
 
 def install() -> None:
     """Make them subcommands of ``anomalib``."""
     add_pipeline("few_shot_benchmark", FewShotBenchmark)
-    add_group("mediclip", "Prepare images for few-shot models, and predict archives.", COMMANDS)
+    add_group("mediclip", "Prepare images, predict archives, and correct trained models.", COMMANDS)

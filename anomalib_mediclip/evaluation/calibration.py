@@ -209,6 +209,37 @@ class CalibrationPostProcessor(OpenPostProcessor):
         """Return scores on the scale without bounds on which the calibration subtracts the threshold."""
         return scores.logit()
 
+    def from_evidence(self, evidence: torch.Tensor) -> torch.Tensor:
+        """Return the scores that have an evidence: the inverse of :meth:`evidence`."""
+        return evidence.sigmoid()
+
+    def threshold_for_cut(self, cut: float) -> torch.Tensor:
+        """Return the image threshold with which the images that are shown above a value now are called anomalous.
+
+        All kinds of scores are shown as sigmoid(e(s) - e(t)), where e is the :meth:`evidence`, and are cut at 1 minus
+        the sensitivity. So e(t') = e(t) + logit(cut) - logit(1 - sensitivity).
+
+        Args:
+            cut (float): Shown value, in (0, 1).
+
+        Returns:
+            torch.Tensor: Threshold in raw scores, scalar, float32.
+
+        Raises:
+            ValueError: If nothing is calibrated or the calibration is off, or if no finite threshold cuts there.
+        """
+        if self.image_threshold.isnan() or not self.enable_normalization:
+            msg = f"There is no calibrated threshold to move. {NOT_CALIBRATED}"
+            raise ValueError(msg)
+        if not (0 < cut < 1 and 0 < self.image_sensitivity < 1):
+            msg = (
+                f"The threshold {cut} cannot be set at a sensitivity of {self.image_sensitivity}: both must lie "
+                "between 0 and 1, in the units of the shown scores."
+            )
+            raise ValueError(msg)
+        shift = torch.tensor([cut, self.image_sensitivity], dtype=torch.float64).logit().sum()
+        return self.from_evidence(self.evidence(self.image_threshold.double()) + shift).float()
+
     def normalize_batch(self, batch: Any) -> None:
         """Calibrate a batch in place, and keep its raw predictions beside the calibrated ones."""
         setattr(batch, RAW + "pred_score", batch.pred_score)
@@ -244,6 +275,10 @@ class LogitCalibrationPostProcessor(CalibrationPostProcessor):
     def evidence(self, scores: torch.Tensor) -> torch.Tensor:
         """Return the scores: they are logits."""
         return scores
+
+    def from_evidence(self, evidence: torch.Tensor) -> torch.Tensor:
+        """Return the evidence: it is the score."""
+        return evidence
 
     @property
     def normalized_image_threshold(self) -> torch.Tensor:
@@ -286,6 +321,10 @@ class DistanceCalibrationPostProcessor(CalibrationPostProcessor):
     def evidence(self, scores: torch.Tensor) -> torch.Tensor:
         """Return logarithms of distances: s / (s + t) is sigmoid(log s - log t)."""
         return scores.log()
+
+    def from_evidence(self, evidence: torch.Tensor) -> torch.Tensor:
+        """Return the distances of which these are the logarithms."""
+        return evidence.exp()
 
     @property
     def normalized_image_threshold(self) -> torch.Tensor:

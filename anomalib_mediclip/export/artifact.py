@@ -9,6 +9,7 @@ from where its weights are published, and recognised by the hash.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +38,44 @@ def save_artifact(model: Any, folder: Path | str, name: str = "model") -> Path:
     """
     checkpoint = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
     model.on_save_checkpoint(checkpoint)
-    state: dict[str, torch.Tensor] = checkpoint.pop("state_dict")
+    content = {"format": FORMAT, "model": model.name, "versions": installed_versions(), **checkpoint}
+    return write_artifact(Path(folder) / f"{name}.json", content)
+
+
+def write_artifact(description: Path, content: Mapping[str, Any]) -> Path:
+    """Write the two files of an artefact.
+
+    Args:
+        description (Path): The JSON file; its folder exists.
+        content (Mapping[str, Any]): What :func:`read_artifact` returns.
+
+    Returns:
+        Path: The JSON file.
+    """
+    state: dict[str, torch.Tensor] = content["state_dict"]
     tensors = {key: value.cpu().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
-    description = Path(folder) / f"{name}.json"
     # save_file would make it readable to its owner only
     write_whole(description.with_suffix(".safetensors"), save(tensors))
-    content = {"format": FORMAT, "model": model.name, "versions": installed_versions(), **checkpoint}
-    write_whole(description, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    plain = {key: value for key, value in content.items() if key != "state_dict"}
+    write_whole(description, json.dumps(plain, indent=2, allow_nan=False) + "\n")
     return description
+
+
+def read_artifact(path: Path | str) -> dict[str, Any]:
+    """Read the two files of an artefact.
+
+    Args:
+        path (Path | str): The JSON file, or its folder where the file is called ``model.json``.
+
+    Returns:
+        dict[str, Any]: What is in the JSON file, and the tensors as ``state_dict``: a checkpoint.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If the files are not such an export, or of another version.
+    """
+    description = Path(path) / "model.json" if Path(path).is_dir() else Path(path)
+    return {**_read_description(description), "state_dict": _read_tensors(description.with_suffix(".safetensors"))}
 
 
 def load_artifact(path: Path | str, **arguments: Any) -> Any:
@@ -66,10 +97,8 @@ def load_artifact(path: Path | str, **arguments: Any) -> Any:
         >>> model = load_artifact("results/weights/torch")  # doctest: +SKIP
         >>> model(images).pred_score  # doctest: +SKIP
     """
-    description = Path(path) / "model.json" if Path(path).is_dir() else Path(path)
-    content = _read_description(description)
-    model: Any = model_class(content["model"], description)(**{**content["hyper_parameters"], **arguments})
-    checkpoint = {**content, "state_dict": _read_tensors(description.with_suffix(".safetensors"))}
+    checkpoint = read_artifact(path)
+    model: Any = model_class(checkpoint["model"], Path(path))(**{**checkpoint["hyper_parameters"], **arguments})
     model.on_load_checkpoint(checkpoint)
     model.load_state_dict(checkpoint["state_dict"])
     return model.eval().requires_grad_(False)

@@ -3,8 +3,10 @@
 
 """Model card of an export: intended use, input and output, training, thresholds, metrics and versions."""
 
+import html
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,9 @@ logger = logging.getLogger(__name__)
 
 CARD_NAME = "MODEL_CARD.md"
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
+CORRECTIONS_TITLE = "## Corrections after the training"
+METRICS_TITLE = "## Metrics on the test set"
+BEFORE = ", before the corrections"
 UNKNOWN = "not recorded"
 UNDEFINED = "undefined, such as an AUROC of one class"
 
@@ -65,9 +70,66 @@ def model_card(model: Any, exported: Path, form: str) -> str:
         resize="antialiased, as in training" if is_antialiased else f"{resize}, as anomalib exports it",
         training=_table(_training(model, record, data)),
         thresholds=_table(_thresholds(model) | _false_alarms(record)),
+        corrections=describe_corrections(record.get("corrections") or []),
         test=_table(_test(record.get("test") or {})),
         versions=_versions(record.get("versions") or {}),
     )
+
+
+def corrected_card(card: str, source: str, exported: str, correction: Mapping[str, Any]) -> str:
+    """Return the card of an exported graph whose image threshold was replaced.
+
+    Args:
+        card (str): Card of the graph before, Markdown.
+        source (str): File name of the graph before.
+        exported (str): File name of the graph now.
+        correction (Mapping[str, Any]): What was done; see :func:`describe_corrections`.
+
+    Returns:
+        str: Markdown.
+    """
+    card = card.replace(f"`{source}`", f"`{exported}`", 1)
+    card = re.sub(r"^\| image \| .* \|$", f"| image | {correction['after']:.6g} |", card, count=1, flags=re.MULTILINE)
+    card = re.sub(r"^\| normal images expected .*\n", "", card, count=1, flags=re.MULTILINE)
+    entry = describe_corrections([correction])
+    if CORRECTIONS_TITLE in card:
+        entry = entry.removeprefix(CORRECTIONS_TITLE).lstrip()
+    return re.sub(
+        f"^{METRICS_TITLE}.*$", lambda _: f"{entry}\n{METRICS_TITLE}{BEFORE}", card, count=1, flags=re.MULTILINE
+    )
+
+
+def describe_corrections(corrections: Sequence[Mapping[str, Any]]) -> str:
+    """Say what was changed after the training.
+
+    Args:
+        corrections (Sequence[Mapping[str, Any]]): Entries of the record of a training: ``kind``, and what belongs to
+            it.
+
+    Returns:
+        str: Section in Markdown; empty if nothing was changed.
+    """
+    if not corrections:
+        return ""
+    parts = [_moved_threshold(one) if one["kind"] == "threshold" else _added_images(one) for one in corrections]
+    return "\n".join([CORRECTIONS_TITLE, "", *parts])
+
+
+def _moved_threshold(correction: Mapping[str, Any]) -> str:
+    """Say who moved the threshold of images, and where to."""
+    reviewed = f" in a review of {correction['images']} images" if "review" in correction else ""
+    return (
+        f"A person moved the threshold of images{reviewed}, from {correction['before']:.6g} to "
+        f"{correction['after']:.6g}: where scores of {correction['shown']:.6g} were shown before.\n"
+    )
+
+
+def _added_images(correction: Mapping[str, Any]) -> str:
+    """List the normal images that were added to the support set."""
+    trained = ", and the head was trained on" if correction["epochs"] else ", without training"
+    rows = "".join(f"| {in_cell(image['file'])} | {image['sha256']} |\n" for image in correction["images"])
+    title = f"{len(correction['images'])} normal images were added to the support set{trained}:"
+    return f"{title}\n\n| file | SHA-256 |\n| --- | --- |\n{rows}"
 
 
 def _training(model: Any, record: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,5 +185,10 @@ def _versions(trained: Mapping[str, str]) -> str:
 
 def _table(rows: Mapping[str, Any]) -> str:
     """Return a table of two columns; line breaks and bars would break it."""
-    cells = [(name, str(value).replace("|", "\\|").replace("\n", " ")) for name, value in rows.items()]
+    cells = [(name, in_cell(str(value))) for name, value in rows.items()]
     return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in cells), ""])
+
+
+def in_cell(text: str) -> str:
+    """Return text as a cell of a Markdown table shows it: names of files may hold HTML, bars and line breaks."""
+    return html.escape(text, quote=False).replace("|", "\\|").replace("\r", " ").replace("\n", " ")

@@ -38,7 +38,7 @@ class CommandGroup(RunnerPipeline):
 
     Attributes:
         commands (dict[str, Callable[..., None]]): Function of each subcommand. Its arguments without a default are
-            positional, its docstring is the help.
+            positional unless they are keyword-only, its docstring is the help.
     """
 
     commands: ClassVar[dict[str, Callable[..., None]]]
@@ -60,6 +60,9 @@ class CommandGroup(RunnerPipeline):
             description = inspect.cleandoc(function.__doc__ or "").partition("\n\nArgs:")[0]
             command = ArgumentParser(description=description)
             command.add_function_arguments(function, as_group=False, as_positional=True)
+            for action in command._actions:
+                if isinstance(action.default, bool):  # `--confirm` alone is enough
+                    action.nargs, action.const = "?", True
             subcommands.add_subcommand(name, command, help=description.partition("\n")[0])
 
     def run(self, args: Namespace | None = None) -> None:

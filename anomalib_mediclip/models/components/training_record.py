@@ -26,6 +26,7 @@ from anomalib_mediclip.versions import installed_versions
 logger = logging.getLogger(__name__)
 
 RECORD = "training_record"  # key in checkpoints
+CORRECTIONS = "corrections"  # key in records, of what was changed after the training
 
 
 def describe_training(trainer: Trainer) -> dict[str, Any]:

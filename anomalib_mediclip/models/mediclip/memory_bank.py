@@ -22,6 +22,7 @@ from anomalib_mediclip.seeds import number_of
 STRIDE = 16  # pixels; blocks with larger patches cannot locate anomalies
 LARGEST_BANK = 2_000_000  # numbers, 8 MB; above it a coreset is kept
 NEARBY = 3  # patches around a patch which its receptive field makes similar to it
+SAME = 0.03  # largest distance of a patch to itself, computed again; to other images it is 1.1 on average (lite, BUSI)
 LEAST_SPREAD = 0.01  # of logits and of distances (at most 2 for one block); constant images have less
 
 
@@ -84,7 +85,6 @@ class MemoryBank(FittedState):
         own = None if names is None else torch.stack([self._number_of(name) for name in names])
         return (self._distances(local, own)[:, None] - self.moments[0]) / self.moments[1]
 
-    @torch.no_grad()
     def remember(
         self,
         portions: Iterable[Sequence[torch.Tensor]],
@@ -92,7 +92,7 @@ class MemoryBank(FittedState):
         names: Sequence[str],
         seed: int = 0,
     ) -> None:
-        """Fill the bank.
+        """Fill the bank anew.
 
         Args:
             portions (Iterable[Sequence[torch.Tensor]]): Patch features of the support images, some images at a time.
@@ -100,17 +100,77 @@ class MemoryBank(FittedState):
             names (Sequence[str]): Names of the support images.
             seed (int, optional): Seed of the coreset. Defaults to ``0``.
         """
+        self.patches, self.numbers, self.images = self.patches[:0], self.numbers[:0], self.images[:0]
+        self.add(portions, image_size, names, seed)
+
+    @torch.no_grad()
+    def add(
+        self,
+        portions: Iterable[Sequence[torch.Tensor]],
+        image_size: torch.Size | tuple[int, int],
+        names: Sequence[str],
+        seed: int = 0,
+    ) -> None:
+        """Add support images to those of the bank.
+
+        As long as the bank holds all patches of its images, it becomes what :meth:`remember` makes of all of them. A
+        coreset does not say how far the patches that it left out are from new ones: the moments of before are then
+        pooled with those of the added images.
+
+        Args:
+            portions (Iterable[Sequence[torch.Tensor]]): Patch features of new support images, some images at a time.
+            image_size (torch.Size | tuple[int, int]): Height and width of the images in pixels.
+            names (Sequence[str]): Names of these images, which no image of the bank has.
+            seed (int, optional): Seed of the coreset. Defaults to ``0``.
+        """
         images = torch.cat([local_features(portion, image_size) for portion in portions])
-        patches = images.flatten(2).transpose(1, 2)
-        first = _first_copies(images)
-        distinct = torch.isin(torch.arange(len(first)), first).repeat_interleave(patches.shape[1]).to(images.device)
-        numbers = distinct.nonzero()[:, 0]
-        kept = numbers[_coreset(patches.flatten(0, 1)[numbers], max(1, LARGEST_BANK // patches.shape[2]), seed)]
-        self.patches, self.numbers = patches.flatten(0, 1)[kept].contiguous(), kept
-        known = torch.tensor([_name_number(name) for name in names])
-        self.images = torch.stack([known, first], dim=1).to(images.device)
-        distances = torch.cat([self._distances(images[[i]], self.images[[i], 1]) for i in first.unique().tolist()])
-        self.moments = moments_of(distances)
+        held, before = self.images[:, 1].unique(), self._whole_images(images.shape[1:])
+        first = (_first_copies(images) + len(self.images)).to(images.device)
+        added = first.unique()
+        distinct = images[added - len(self.images)]
+        places = torch.arange(distinct[0, 0].numel(), device=images.device)
+        patches = torch.cat([self.patches.reshape(-1, images.shape[1]), _patches_of(distinct)])
+        kept = _coreset(patches, max(1, LARGEST_BANK // patches.shape[1]), seed)
+        self.patches = patches[kept].contiguous()
+        self.numbers = torch.cat([self.numbers, (added[:, None] * len(places) + places).flatten()])[kept]
+        known = torch.tensor([_name_number(name) for name in names], device=images.device)
+        self.images = torch.cat([self.images, torch.stack([known, first], dim=1)])
+        if before is None:
+            self.moments = pooled_moments(self.moments, len(held), self._moments(distinct, added), len(added))
+        else:
+            self.moments = self._moments(torch.cat([before, distinct]), torch.cat([held, added]))
+
+    @torch.no_grad()
+    def holds(self, patch_features: Sequence[torch.Tensor], image_size: torch.Size | tuple[int, int]) -> torch.Tensor:
+        """Tell which images are in the bank already, by what the encoder sees of them.
+
+        Args:
+            patch_features (Sequence[torch.Tensor]): Patch features ``(B, C_j, H_j, W_j)``, one tensor for each tapped
+                block.
+            image_size (torch.Size | tuple[int, int]): Height and width of the images in pixels.
+
+        Returns:
+            torch.Tensor: bool ``(B,)``; true where all patches that the bank holds of an image are those of this one,
+            each in its place.
+        """
+        patches = local_features(patch_features, image_size).flatten(2).transpose(1, 2)
+        owners, places = self.numbers // patches.shape[1], self.numbers % patches.shape[1]
+        same = ((patches[:, places] - self.patches).norm(dim=2) <= SAME).long()
+        counts = torch.zeros(len(patches), len(self.images), dtype=torch.int64, device=patches.device)
+        agreeing = counts.index_add(1, owners, same)
+        return ((agreeing == owners.bincount(minlength=len(self.images))) & (agreeing > 0)).any(dim=1)
+
+    def _whole_images(self, shape: torch.Size) -> torch.Tensor | None:
+        """Return the features ``(m, C, h, w)`` of the images of the bank; None where a coreset left patches out."""
+        places = shape[1] * shape[2]
+        if len(self.numbers) != places * len(self.images[:, 1].unique()):
+            return None
+        return self.patches.reshape(-1, places, shape[0]).transpose(1, 2).unflatten(2, shape[1:])
+
+    def _moments(self, images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        """Return the moments of the distances of images of the bank ``(B, C, h, w)`` to its other images."""
+        own = zip(images.split(1), numbers.split(1), strict=True)
+        return moments_of(torch.cat([self._distances(image, number) for image, number in own]))
 
     def _number_of(self, name: str) -> torch.Tensor:
         """Return the number of a support image, of its first copy if there are several; -1 for any other image."""
@@ -154,6 +214,29 @@ def moments_of(values: torch.Tensor) -> torch.Tensor:
     return torch.stack([values.mean(), values.std(correction=0).clamp(min=LEAST_SPREAD)])
 
 
+def pooled_moments(some: torch.Tensor, number: int, others: torch.Tensor, other_number: int) -> torch.Tensor:
+    """Return the moments of two groups of values together.
+
+    Args:
+        some (torch.Tensor): Mean and standard deviation of the first group, shape ``(2,)``.
+        number (int): Size of the first group, in any unit, such as images.
+        others (torch.Tensor): Mean and standard deviation of the second group, shape ``(2,)``.
+        other_number (int): Size of the second group in the same unit.
+
+    Returns:
+        torch.Tensor: Mean and standard deviation, shape ``(2,)``.
+
+    Example:
+        >>> pooled_moments(moments_of(torch.tensor([1.0, 3.0])), 2, moments_of(torch.tensor([5.0, 7.0, 9.0])), 3)
+        tensor([5.0000, 2.8284])
+    """
+    shares = torch.tensor([number, other_number], dtype=torch.float64) / (number + other_number)
+    means, spreads = torch.stack([some, others]).double().cpu().T
+    mean = (shares * means).sum()
+    variance = (shares * (spreads.square() + (means - mean).square())).sum()
+    return torch.stack([mean, variance.sqrt()]).to(some)
+
+
 def local_features(patch_features: Sequence[torch.Tensor], image_size: torch.Size | tuple[int, int]) -> torch.Tensor:
     """Make patches of several blocks comparable: brought to one grid, unit length per block.
 
@@ -174,6 +257,11 @@ def local_features(patch_features: Sequence[torch.Tensor], image_size: torch.Siz
     used = [block for block in patch_features if block.shape[-1] >= enough]
     grid = min((block.shape[-2:] for block in used), key=lambda size: size[-1])
     return torch.cat([functional.normalize(_resized(block, grid), dim=1) for block in used], dim=1)
+
+
+def _patches_of(images: torch.Tensor) -> torch.Tensor:
+    """Return the patches ``(B * h * w, C)`` of images ``(B, C, h, w)``."""
+    return images.flatten(2).transpose(1, 2).flatten(0, 1)
 
 
 def _resized(block: torch.Tensor, grid: torch.Size) -> torch.Tensor:

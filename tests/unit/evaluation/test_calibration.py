@@ -247,3 +247,39 @@ def test_options_that_are_given_hold_over_those_of_a_checkpoint() -> None:
     assert (processor.image_sensitivity, processor.pixel_sensitivity) == (0.9, 0.6)
     assert processor.enable_threshold_matching is False
     assert processor.enable_normalization is True
+
+
+RAW_SCORES = {
+    CalibrationPostProcessor: torch.linspace(0.02, 0.98, 49),
+    LogitCalibrationPostProcessor: torch.linspace(-6, 6, 49),
+    DistanceCalibrationPostProcessor: torch.linspace(0, 8, 49),
+}
+
+
+@pytest.mark.parametrize("sensitivity", [0.5, 0.3])
+@pytest.mark.parametrize("kind", RAW_SCORES)
+def test_a_threshold_moved_to_a_shown_value_cuts_there(kind, sensitivity: float) -> None:
+    scores = RAW_SCORES[kind]
+    processor = kind(image_sensitivity=sensitivity)
+    processor._image_threshold.copy_(scores[20])
+    shown = processor(InferenceBatch(pred_score=scores)).pred_score
+    cut = ((shown[29] + shown[30]) / 2).item()
+    processor._image_threshold.copy_(processor.threshold_for_cut(cut))
+    moved = processor(InferenceBatch(pred_score=scores))
+    assert torch.equal(moved.pred_label, shown > cut)
+    assert torch.equal(moved.pred_label, moved.pred_score > 1 - sensitivity)
+
+
+@pytest.mark.parametrize("cut", [0.0, 1.0, -0.1, 2.0, float("nan")])
+def test_no_threshold_cuts_at_the_ends_or_beyond(cut: float) -> None:
+    with pytest.raises(ValueError, match="must lie between 0 and 1, in the units of the shown scores"):
+        calibrated_processor().threshold_for_cut(cut)
+
+
+def test_without_a_calibration_there_is_no_threshold_to_move() -> None:
+    with pytest.raises(ValueError, match=r"no calibrated threshold to move\. The scores are not calibrated"):
+        LogitCalibrationPostProcessor().threshold_for_cut(0.6)
+    shows_logits = LogitCalibrationPostProcessor(enable_normalization=False)
+    shows_logits._image_threshold.fill_(1)
+    with pytest.raises(ValueError, match="no calibrated threshold to move"):
+        shows_logits.threshold_for_cut(0.6)

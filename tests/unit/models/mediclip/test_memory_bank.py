@@ -146,3 +146,50 @@ def test_a_bank_of_another_size_is_loaded() -> None:
     other.load_state_dict(bank.state_dict())
     new = random_features(1, seed=1)
     assert torch.equal(bank(new, SIZE), other(new, SIZE))
+
+
+def portion(features: list[torch.Tensor], start: int, end: int) -> list[torch.Tensor]:
+    return [block[start:end] for block in features]
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_images_added_later_make_the_bank_of_all_images(copies: bool) -> None:
+    features, names = random_features(6), names_of(6)
+    if copies:
+        features = [torch.cat([block[:5], block[4:5]]) for block in features]
+    bank = filled(portion(features, 0, 3))
+    bank.add([portion(features, 3, 6)], SIZE, names[3:])
+    together = filled(features)
+    for content in MemoryBank.CONTENT:
+        assert torch.equal(getattr(bank, content), getattr(together, content)), content
+    torch.testing.assert_close(bank(features, SIZE, names), together(features, SIZE, names))
+
+
+def test_with_a_coreset_the_moments_of_both_are_pooled(monkeypatch) -> None:
+    features = random_features(8)
+    monkeypatch.setattr(memory_bank, "LARGEST_BANK", 16 * 300)
+    bank = filled(portion(features, 0, 6))
+    before = bank.moments
+    bank.add([portion(features, 6, 8)], SIZE, names_of(8)[6:])
+    assert len(bank.patches) == 300
+    assert bank.numbers.max() >= 6 * 196
+    added = torch.stack(
+        [bank._distances(local_features(portion(features, i, i + 1), SIZE), torch.tensor([i])) for i in (6, 7)]
+    )
+    torch.testing.assert_close(bank.moments[0], 0.75 * before[0] + 0.25 * added.mean())
+
+
+def test_pooled_moments_are_those_of_all_values() -> None:
+    some, others = torch.randn(40), 3 + 2 * torch.randn(20)
+    pooled = memory_bank.pooled_moments(memory_bank.moments_of(some), 4, memory_bank.moments_of(others), 2)
+    torch.testing.assert_close(pooled, memory_bank.moments_of(torch.cat([some, others])))
+
+
+@pytest.mark.parametrize("largest", [2_000_000, 16 * 100])
+def test_images_that_the_bank_holds_are_recognised(monkeypatch, largest: int) -> None:
+    monkeypatch.setattr(memory_bank, "LARGEST_BANK", largest)
+    features = random_features(4)
+    bank, noise = filled(portion(features, 0, 3)), 1e-3 * torch.randn(4, 1, 1, 1)
+    assert bank.holds([block + noise for block in features], SIZE).tolist() == [True, True, True, False]
+    turned = [block.flip(3) for block in features]
+    assert bank.holds(turned, SIZE).tolist() == [False] * 4

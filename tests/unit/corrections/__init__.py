@@ -1,0 +1,2 @@
+# Copyright (C) 2026 The anomalib-mediclip authors
+# SPDX-License-Identifier: Apache-2.0
