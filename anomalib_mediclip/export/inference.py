@@ -137,7 +137,8 @@ class _OpenVino:
 
         hints: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision}
         if threads is not None:  # a stream has one thread, so that results do not depend on how many there are
-            hints |= {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": threads}
+            # pinned, the threads of several processes would all share the first cores of the machine
+            hints |= {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": threads, "ENABLE_CPU_PINNING": False}
         self._compiled = openvino.Core().compile_model(path, device, hints)
         self._names = [output.get_any_name() for output in self._compiled.outputs]
         self._requests = threads or 1

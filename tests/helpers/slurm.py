@@ -77,6 +77,7 @@ def slurm(folder: Path) -> Iterator[None]:
             time.sleep(1)
         _wait_for_node(folder)
         yield
+        _wait_for("squeue", "--noheader", answer="")  # daemons of jobs that end later would stay for ever
     finally:
         for service in reversed(services):
             service.terminate()
@@ -95,13 +96,20 @@ MUNGE_FILES = {
 
 def _wait_for_node(folder: Path) -> None:
     """Wait until the node takes jobs."""
+    said = _wait_for("sinfo", "--noheader", "--format=%T", answer="idle")
+    if said != "idle":
+        logs = "\n".join(path.read_text()[-1500:] for path in sorted(folder.glob("*.out")))
+        raise RuntimeError(f"Slurm did not start: {said}\n{logs}")
+
+
+def _wait_for(*command: str, answer: str) -> str:
+    """Ask until the answer is the wanted one, for half a minute, and return the last one."""
     for _ in range(60):
-        answer = subprocess.run(["sinfo", "--noheader", "--format=%T"], capture_output=True, text=True, check=False)
-        if answer.stdout.strip() == "idle":
-            return
+        said = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        if said == answer:
+            break
         time.sleep(0.5)
-    logs = "\n".join(path.read_text()[-1500:] for path in sorted(folder.glob("*.out")))
-    raise RuntimeError(f"Slurm did not start: {answer.stdout}{answer.stderr}\n{logs}")
+    return said
 
 
 def _free_ports(number: int) -> list[int]:

@@ -80,6 +80,12 @@ def test_other_files_are_refused(tmp_path: Path, name: str) -> None:
         ExportedModel(tmp_path / "model.onnx")
 
 
+def test_processes_side_by_side_are_not_bound_to_the_same_cores(tmp_path: Path) -> None:
+    model = MediCLIP("timm/resnet18", None, layers=[2, 3], image_size=(64, 64), prompt="prototype").eval()
+    exported = ExportedModel(model.to_openvino(tmp_path), threads=1)
+    assert exported._run._compiled.get_property("ENABLE_CPU_PINNING") is False
+
+
 @pytest.mark.parametrize("ending", ["onnx", "openvino"])
 def test_a_stream_gives_what_calls_give_in_their_order(tmp_path: Path, ending: str) -> None:
     model = MediCLIP("timm/resnet18", None, layers=[2, 3], image_size=(64, 64), prompt="prototype").eval()
