@@ -3,14 +3,11 @@
 
 """Prediction of an archive from its list of files to the tables; a rerun does what is missing."""
 
-import contextlib
 import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from anomalib_mediclip.archive.collection import Top, highest, join_parts
 from anomalib_mediclip.archive.crew import MAX_DEATHS, Crew, GivenUp
@@ -24,11 +21,11 @@ from anomalib_mediclip.atomic import UNFINISHED, write_whole
 from anomalib_mediclip.cluster.agreement import check_all_nodes, facts_of_this_node
 from anomalib_mediclip.cluster.progress import Progress
 from anomalib_mediclip.cluster.ray_session import available_slots, check_room, ray_session
+from anomalib_mediclip.folder_lock import only_process
 from anomalib_mediclip.io import hash_of_file
 
 logger = logging.getLogger(__name__)
 
-LOCK = ".lock"
 LISTED = 5  # shards that are named in a message
 
 
@@ -125,7 +122,7 @@ def predict_archive(
         if isinstance(given, int) and given < least:
             msg = f"--{name} {given}: give at least {least}"
             raise ValueError(msg)
-    with _only_process(output):
+    with only_process(output, "predicts into"):
         plan = _plan(model, images, output, shards)
         summary = Summary(plan)
         _predict(plan, plan.unfinished(), workers, summary)
@@ -137,22 +134,6 @@ def predict_archive(
             )
             summary.page = write_pictures(plan, chosen, predictor)
     return summary
-
-
-@contextlib.contextmanager
-def _only_process(output: Path) -> Iterator[None]:
-    """Refuse to work in a folder in which another process works; one that is killed gives it back."""
-    output.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(output / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        msg = f"another process predicts into {output}: wait until it has ended, or give another output folder"
-        raise FileExistsError(msg) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _plan(model: Path, images: Path, output: Path, shards: int | None) -> Plan:

@@ -22,8 +22,8 @@ from anomalib_mediclip.cluster.agreement import check_all_nodes, check_this_node
 from anomalib_mediclip.cluster.options import ClusterError, ClusterOptions, require_cluster
 from anomalib_mediclip.cluster.progress import Progress
 from anomalib_mediclip.cluster.ray_session import available_slots, check_room, ray_session
+from anomalib_mediclip.folder_lock import LOCK  # a node that does not see it does not share the folder
 
-LOCK = ".lock"  # in the folder of the results: a node that does not see it does not share the folder
 SECONDS_BETWEEN_LOOKS = 2.0
 REQUEUES = 3  # of a job that Slurm ended at its time limit
 RUNNING = ("RUNNING", "COMPLETING")

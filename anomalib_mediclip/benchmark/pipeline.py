@@ -3,18 +3,15 @@
 
 """The benchmark as a pipeline of anomalib, which makes it a subcommand of ``anomalib``."""
 
-import contextlib
 import inspect
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from anomalib.pipelines.components.base import JobGenerator, Runner
 from anomalib.pipelines.components.runners import ParallelRunner, SerialRunner
-from filelock import FileLock, Timeout
 from jsonargparse import ArgumentParser, Namespace
 from tqdm import tqdm
 
@@ -23,10 +20,11 @@ from anomalib_mediclip.benchmark.configuration import SECTION, BenchmarkConfigur
 from anomalib_mediclip.benchmark.factory import support_sizes
 from anomalib_mediclip.benchmark.fingerprint import hash_data
 from anomalib_mediclip.benchmark.job import LOG, FewShotJob
-from anomalib_mediclip.benchmark.launchers import LOCK, RayRunner, SlurmRunner
+from anomalib_mediclip.benchmark.launchers import RayRunner, SlurmRunner
 from anomalib_mediclip.benchmark.report import write_report
 from anomalib_mediclip.benchmark.results import NOTE, TRIVIAL
 from anomalib_mediclip.cluster.options import ClusterError
+from anomalib_mediclip.folder_lock import only_process
 from anomalib_mediclip.host.added_commands import RunnerPipeline
 
 
@@ -140,9 +138,9 @@ class FewShotBenchmark(RunnerPipeline):
             msg = f"{file}: nothing was run, because some jobs would fail:\n{listed}"
             raise SystemExit(msg)
         try:
-            with _only_process(configuration.folder):
+            with only_process(configuration.folder, "runs a benchmark in"):
                 self._run_jobs(configuration)
-        except (ClusterError, ConnectionError, ModuleNotFoundError) as error:
+        except (ClusterError, ConnectionError, FileExistsError, ModuleNotFoundError) as error:
             msg = f"error: {error}"
             raise SystemExit(msg) from error
         except OSError as error:  # such as a full disk
@@ -177,22 +175,6 @@ class FewShotBenchmark(RunnerPipeline):
         if gpus > 1:
             return [ParallelRunner(FewShotJobGenerator(configuration, with_progress=True), n_jobs=gpus)]
         return [SerialRunner(FewShotJobGenerator(configuration))]
-
-
-@contextlib.contextmanager
-def _only_process(folder: Path) -> Iterator[None]:
-    """Refuse to work in a folder in which another process works; a process that is killed gives it back."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        msg = f"Another process runs a benchmark in {folder}. Wait until it has ended, or give another --output."
-        raise SystemExit(msg) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _refuse_unguarded_script() -> None:

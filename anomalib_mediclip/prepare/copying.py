@@ -3,14 +3,12 @@
 
 """Copying that can be interrupted at any time and goes on where it was, and that never overwrites a file."""
 
-import contextlib
 import hashlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from anomalib_mediclip.atomic import UNFINISHED, written_beside
@@ -20,7 +18,6 @@ from anomalib_mediclip.prepare.archive import Archive
 from anomalib_mediclip.prepare.naming import MASK_FOLDER
 
 FOLDERS = ("train", "test", MASK_FOLDER)
-LOCK = ".lock"  # hidden, so that it is no file of the data set
 _CHUNK = 1 << 20
 
 
@@ -34,35 +31,6 @@ class Source(NamedTuple):
 
     name: PurePosixPath
     sha256: str
-
-
-@contextlib.contextmanager
-def only_process(target: Path) -> Iterator[None]:
-    """Make the target, and keep other processes from writing into it.
-
-    Args:
-        target (Path): Folder to write to.
-
-    Yields:
-        None: Nothing.
-
-    Raises:
-        FileExistsError: If another process writes into it, or it is no folder.
-    """
-    if target.exists() and not target.is_dir():
-        msg = f"{target} is a file: give a folder that does not exist, or the one of a preparation that was interrupted"
-        raise FileExistsError(msg)
-    target.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(target / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        msg = f"another process prepares {target}: wait for it, or choose another folder"
-        raise FileExistsError(msg) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def find_missing(target: Path, sources: Mapping[str, Source], texts: Mapping[str, str]) -> dict[str, Source]:

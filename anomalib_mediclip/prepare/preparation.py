@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 from anomalib_mediclip.atomic import write_whole
 from anomalib_mediclip.data.medical_folder import MedicalFolder
+from anomalib_mediclip.folder_lock import only_process
 from anomalib_mediclip.io import file_of
 from anomalib_mediclip.prepare.archive import Archive, open_archive
-from anomalib_mediclip.prepare.copying import Source, copy_files, find_missing, only_process
+from anomalib_mediclip.prepare.copying import Source, copy_files, find_missing
 from anomalib_mediclip.prepare.entries import Listing, read_entries, require_normal
 from anomalib_mediclip.prepare.identity import hide, hide_all, number_patients, words_by_patient
 from anomalib_mediclip.prepare.inspection import Inspection, identify, inspect
@@ -69,7 +70,7 @@ def prepare(
             DATA: json.dumps(report, indent=2, ensure_ascii=False) + "\n",
             MANIFEST: write_manifest(images),
         }
-        with only_process(target):
+        with only_process(target, "prepares"):
             copy_files(archive, target, find_missing(target, sources, texts))
             _check(target, images)
             for name, text in texts.items():  # the manifest is last: where there is one, all files are there

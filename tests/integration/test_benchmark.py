@@ -254,7 +254,7 @@ def test_a_second_process_is_refused(sample_data: Path, tmp_path: Path) -> None:
     with FileLock(tmp_path / "out" / ".lock"):
         result = run(tmp_path)
     assert result.returncode == 1
-    assert "Another process runs a benchmark in out. Wait until it has ended" in " ".join(result.stderr.split())
+    assert "another process runs a benchmark in out: wait until it has ended" in " ".join(result.stderr.split())
     assert not (tmp_path / "out" / "jobs").exists()
 
 
