@@ -33,7 +33,7 @@ def report_of_run(review: Review, path: Path, folder: Path | None) -> dict[str, 
     if not file.is_file():
         msg = (
             f"There is no {REPORT} in {folder}, so nobody knows which model {path.name} reviews. "
-            "Give the folder that predict wrote to as --run; a test writes no report: give its threshold as --value."
+            "Give the folder of the run that was reviewed as --run."
         )
         raise FileNotFoundError(msg)
     tables = [table for table in sorted(folder.glob("*.csv")) if table.resolve() != path.resolve()]

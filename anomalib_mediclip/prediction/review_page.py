@@ -33,6 +33,7 @@ from anomalib_mediclip.prediction.folder import is_unreadable
 from anomalib_mediclip.prediction.review_pictures import write_layers
 from anomalib_mediclip.prediction.table import (
     as_written,
+    gets_table,
     in_digits,
     is_shown,
     label_of,
@@ -68,7 +69,7 @@ class ReviewPage(Callback):
         """Begin, unless pictures are switched off or the folder holds the table of another run."""
         del pl_module
         self._count = 0
-        self._is_written = is_shown(trainer) and not table_of(trainer).exists()
+        self._is_written = gets_table(trainer)
         if self._is_written:
             folder = _part(trainer, trainer.global_rank)
             folder.mkdir(parents=True, exist_ok=True)

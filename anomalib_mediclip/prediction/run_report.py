@@ -20,6 +20,7 @@ from anomalib_mediclip.evaluation.calibration import describe_thresholds
 from anomalib_mediclip.io import hash_of_file
 from anomalib_mediclip.io.volumes import file_of
 from anomalib_mediclip.prediction.folder import PredictionDataset, is_unreadable, predicted_dataset
+from anomalib_mediclip.prediction.table import gets_table
 from anomalib_mediclip.versions import PACKAGES, installed_versions
 
 REPORT = "run.json"
@@ -27,17 +28,24 @@ READERS = ("pydicom", "nibabel", "highdicom")
 
 
 class RunReport(Callback):
-    """Writes ``run.json`` beside the table of predictions; it names no file but the checkpoint, and no patient."""
+    """Writes ``run.json`` beside the table of predictions; it names no file but the checkpoint, and no patient.
+
+    A test has a report where it has a table.
+    """
 
     def __init__(self) -> None:
         self._images = self._unreadable = 0
         self._begun = 0.0
+        self._is_written = True
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
-        del trainer, pl_module
+        del pl_module
         self._images = self._unreadable = 0
         self._begun = time.perf_counter()
+        self._is_written = trainer.predicting or gets_table(trainer)
+
+    on_test_start = on_predict_start
 
     def on_predict_batch_end(
         self,
@@ -53,8 +61,12 @@ class RunReport(Callback):
         self._images += batch.batch_size
         self._unreadable += sum(map(is_unreadable, batch))
 
+    on_test_batch_end = on_predict_batch_end
+
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the report, with the images of all processes."""
+        if not self._is_written:
+            return
         counts = torch.tensor([self._images, self._unreadable], device=pl_module.device)
         images, unreadable = torch.as_tensor(trainer.strategy.reduce(counts, reduce_op="sum")).tolist()
         if not trainer.is_global_zero:
@@ -73,6 +85,8 @@ class RunReport(Callback):
             "display": describe_display(),
         }
         write_whole(Path(trainer.default_root_dir) / REPORT, json.dumps(report, indent=2, allow_nan=False) + "\n")
+
+    on_test_end = on_predict_end
 
 
 def checkpoint_hash(trainer: Trainer) -> str | None:
@@ -111,5 +125,5 @@ def _describe_device(device: torch.device) -> str:
 
 def _number_of_files(trainer: Trainer) -> int | None:
     """Return the number of files of a predicted folder, a volume counted once; None where it is not known."""
-    dataset = predicted_dataset(trainer, 0)
+    dataset = predicted_dataset(trainer, 0) if trainer.predicting else None
     return len({file_of(path)[0] for path in dataset.paths}) if isinstance(dataset, PredictionDataset) else None

@@ -60,7 +60,7 @@ class PredictionTable(BasePredictionWriter):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin the table of a test, if it gets one."""
         del pl_module
-        self._is_written = is_shown(trainer) and not table_of(trainer).exists()
+        self._is_written = gets_table(trainer)
         if self._is_written:
             self._begin(trainer)
 
@@ -197,6 +197,11 @@ def no_formula(path: str) -> str:
 def is_shown(trainer: Trainer) -> bool:
     """Tell whether a trainer writes pictures, which ``--model.visualizer false`` prevents."""
     return bool(_visualizers(trainer))
+
+
+def gets_table(trainer: Trainer) -> bool:
+    """Tell, at the start of a test, whether it gets a table: where it has pictures, and no former table is kept."""
+    return is_shown(trainer) and not table_of(trainer).exists()
 
 
 def _visualizers(trainer: Trainer) -> list[ImageVisualizer]:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from anomalib.engine import Engine
 
+from anomalib_mediclip import MedicalFolder
 from anomalib_mediclip.display import set_slice_plane, set_window
 from tests.helpers.brightness import Brightness
 from tests.helpers.volumes import make_nifti
@@ -68,3 +69,12 @@ def test_report_of_a_model_without_a_checkpoint(tmp_path: Path, images: Path) ->
     report = report_of(engine)
     assert report["checkpoint"] is None
     assert (report["files"], report["images"], report["unreadable"]) == (1, 10, 0)
+
+
+def test_a_test_has_the_report_of_its_table(tmp_path: Path, sample_data: Path) -> None:
+    engine = Engine(default_root_dir=tmp_path, accelerator="cpu", devices=1, logger=False)
+    datamodule = MedicalFolder(sample_data, k_shot=4, seed=0, num_workers=0)
+    engine.test(Brightness((32, 32), visualizer=True), datamodule=datamodule)
+    report = report_of(engine)
+    assert (report["files"], report["images"], report["unreadable"]) == (None, len(datamodule.test_data), 0)
+    assert report["checkpoint"] is None
