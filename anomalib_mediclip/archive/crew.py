@@ -131,11 +131,16 @@ class Crew:
             raise error
         yield from self._count(member.shards.pop(reference), f"{type(error).__name__}: {error}")
 
-    def _note_death(self, member: _Member, error: Exception) -> Iterator[GivenUp]:
-        """Take the shards of an actor that is dead; the oldest was the one that it worked at."""
+    def _note_death(self, member: _Member, error: Exception) -> Iterator[Report | GivenUp]:
+        """Take the shards of an actor that is dead; the oldest unfinished one was the one that it worked at."""
         self._members.remove(member)
         self._ray.kill(member.actor)
-        shards = list(member.shards.values())
+        shards = []
+        for reference, shard in member.shards.items():
+            try:  # it may have finished some whose reports nobody has looked at
+                yield self._ray.get(reference, timeout=SECONDS_BETWEEN_LOOKS)
+            except self._ray.exceptions.RayError:
+                shards.append(shard)
         alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
         if member.node is None:
             self._deaths_while_opening += 1
