@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from anomalib.data import ImageItem
 
-import anomalib_mediclip.models as own_models
 from anomalib_mediclip.export import ExportedModel
+from anomalib_mediclip.export.artifact import model_class
 from anomalib_mediclip.host.checkpoint_io import read_checkpoint
 from anomalib_mediclip.io import read_image
 from anomalib_mediclip.io.array import check_images
-from anomalib_mediclip.models.components.checkpoint import MODEL
+from anomalib_mediclip.models.components.checkpoint import trained_model
 from anomalib_mediclip.prediction.folder import BATCH_SIZE
 from anomalib_mediclip.prediction.table import in_digits
 
@@ -156,15 +156,14 @@ def _item(path: Path, found: dict[str, torch.Tensor]) -> ImageItem:
 
 def _load(path: Path) -> Any:
     """Load a checkpoint into a model of the class that it names."""
-    name = read_checkpoint(path).get(MODEL)
-    model_class = getattr(own_models, str(name), None)
-    if model_class is None:
+    name = trained_model(read_checkpoint(path))
+    if name is None:
         msg = (
-            f"{path} is a checkpoint of {name or 'an unknown class'}, which is no model of this plugin. Export it with "
+            f"{path} names no model: it was not written by anomalib-mediclip. Export it with "
             "`anomalib export --export_type openvino`, and give the model.xml."
         )
         raise ValueError(msg)
-    return model_class.load_from_checkpoint(path)
+    return model_class(name, path).load_from_checkpoint(path)
 
 
 def open_predictor(path: Path, threads: int, device: str) -> Predictor:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 import torch
 
@@ -19,6 +19,7 @@ from anomalib_mediclip.archive.predictors import Predictor, Scored
 from anomalib_mediclip.atomic import written_beside
 from anomalib_mediclip.io import images_in, read_image
 from anomalib_mediclip.prediction.folder import UNREADABLE
+from anomalib_mediclip.prediction.table import as_written, no_formula
 
 AHEAD = 8  # images that are read before the model asks for them, beside one for each thread
 LABELS = {None: "", True: "anomalous", False: "normal"}
@@ -71,20 +72,15 @@ def predict_shard(plan: Plan, shard: int, predictor: Predictor, readers: int) ->
             changed += row_of(row.path) != row
             yield row
 
-    with written_beside(plan.part(shard)) as unfinished, _text(unfinished) as file:
+    with written_beside(plan.part(shard)) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         for row in predict_files((row.path for row in files()), predictor, readers):
-            writer.writerow([field.replace("\r", "\\r") for field in row])
+            writer.writerow(map(as_written, row))
             images += 1
             unreadable += row[2] == UNREADABLE
         file.flush()
         os.fsync(file.fileno())  # a machine that loses power must not leave an empty file under the final name
     return Report(shard, images, unreadable, changed)
-
-
-def _text(path: Path) -> TextIO:
-    """Open a file for rows, with escapes for bytes in names that are no UTF-8."""
-    return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
 
 
 def predict_files(files: Iterable[Path], predictor: Predictor, readers: int) -> Iterator[tuple[str, ...]]:
@@ -115,9 +111,10 @@ def predict_files(files: Iterable[Path], predictor: Predictor, readers: int) -> 
 
 def _row(read: _Read, scored: Scored | None = None, threshold: str = "") -> tuple[str, ...]:
     """Return the row of an image, or of one that could not be read."""
+    path = no_formula(str(read.path))
     if scored is None:
-        return str(read.path), "", UNREADABLE, "", read.reason
-    return str(read.path), scored.score, LABELS[scored.is_anomalous], threshold, ""
+        return path, "", UNREADABLE, "", no_formula(read.reason)
+    return path, scored.score, LABELS[scored.is_anomalous], threshold, ""
 
 
 def _read_ahead(files: Iterable[Path], predictor: Predictor, readers: int) -> Iterator[_Read]:
