@@ -17,7 +17,7 @@ from anomalib_mediclip.benchmark.results import JobKey, read_results
 from tests.conftest import REPOSITORY
 
 LITE = REPOSITORY / "docs" / "results" / "lite"
-TABLES = ["table3_lite", "table4_lite", "table5_lite"]
+TABLES = ["table3_lite", "table4_lite", "table5_lite", "full_shot_lite"]
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,7 @@ def test_tables_are_whole_and_their_figures_those_of_the_raw_scores(name: str) -
     results = read_results(LITE.parent / name)
     rows = results.rows[results.rows["seed"].notna()]
     trainings = len(configuration.trained_on) * len(configuration.models) * len(configuration.seeds)
+    trainings *= len(configuration.k_shot)
     assert len(rows) == trainings * len(configuration.test_on or [""])
     assert (rows["error"] == "").all()
     for row in rows.itertuples():
@@ -77,7 +78,7 @@ def test_tables_are_whole_and_their_figures_those_of_the_raw_scores(name: str) -
 @pytest.mark.parametrize("name", TABLES)
 def test_page_of_results_prints_the_means_of_the_papers_tables(name: str) -> None:
     rows = pd.read_csv(LITE.parent / name / "results.csv").dropna(subset="seed")
-    groups = rows.groupby(["model", "trained_on", "tested_on"])["image_auroc"]
+    groups = rows.groupby(["model", "k_shot", "trained_on", "tested_on"])["image_auroc"]
     assert_printed(groups, groups.ngroups, (LITE.parent / "README.md").read_text())
 
 
