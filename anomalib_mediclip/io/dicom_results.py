@@ -10,12 +10,13 @@ neither in errors nor in logs: highdicom and pydicom would print values that the
 """
 
 import logging
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -169,7 +170,7 @@ def write_segmentation(
         OSError: If the file cannot be written.
     """
 
-    def make() -> Dataset:
+    def make(_: IO[bytes]) -> Dataset:
         if not mask.any():
             msg = "the predicted mask is empty, and a Segmentation has at least one segment with pixels"
             raise NotWrittenError(msg)
@@ -228,14 +229,21 @@ def write_parametric_map(
         OSError: If the file cannot be written.
     """
 
-    def make() -> Dataset:
+    def make(values: IO[bytes]) -> Dataset:
         if not is_located(sources):
             msg = "the images have no frame of reference or no position in it, which a Parametric Map must have"
             raise NotWrittenError(msg)
         import highdicom as hd
         from pydicom.sr.codedict import codes
 
-        rows, columns = _size_of_map(len(maps), int(sources[0].Rows), int(sources[0].Columns))
+        class Described(hd.pm.ParametricMap):
+            """A Parametric Map that keeps one value of a frame: highdicom would hold all of them three times."""
+
+            def _encode_pixels_native(self, planes: npt.NDArray[np.float32]) -> bytes:
+                return planes.reshape(-1)[:1].tobytes()
+
+        count, rows, columns = _shape_of_map(len(maps), int(sources[0].Rows), int(sources[0].Columns))
+        numbers = np.arange(count, dtype=np.float32)[:, None, None]  # of the slices, in place of their values
         mapping = hd.pm.RealWorldValueMapping(
             lut_label="ANOMALY",
             lut_explanation="calibrated anomaly, threshold 0.5",
@@ -244,16 +252,21 @@ def write_parametric_map(
             slope=1.0,
             intercept=0.0,
         )
-        result = hd.pm.ParametricMap(
+        result = Described(
             source_images=sources,
-            pixel_array=np.stack([resized(one, rows, columns) for one in maps]),
+            pixel_array=np.broadcast_to(numbers, (count, rows, columns)),
             contains_recognizable_visual_features=False,
             real_world_value_mappings=[mapping],
             voi_lut_transformations=[hd.VOILUTTransformation(window_center=0.5, window_width=1.0)],
             content_label="ANOMALY_MAP",
             **_described(sources[0], algorithm, "Anomaly map", 2),
-            **_placed(sources, len(maps), rows, columns),
+            **_placed(sources, count, rows, columns),
         )
+        # highdicom has an order of its own for frames
+        for number in np.frombuffer(result.FloatPixelData, np.float32).reshape(count, -1)[:, 0]:
+            values.write(resized(maps[int(number)], rows, columns).astype("<f4", copy=False).tobytes())
+        values.seek(0)
+        result.FloatPixelData = values
         result.Laterality = sources[0].get("Laterality", "")  # highdicom leaves it out, for a Parametric Map alone
         return result
 
@@ -274,12 +287,12 @@ def resized(anomaly_map: npt.NDArray[np.float32], rows: int, columns: int) -> np
     return np.asarray(cv2.resize(anomaly_map, (columns, rows), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
 
 
-def _size_of_map(slices: int, rows: int, columns: int) -> tuple[int, int]:
-    """Return rows and columns of the map of a source of this size."""
+def _shape_of_map(slices: int, rows: int, columns: int) -> tuple[int, int, int]:
+    """Return slices, rows and columns of the map of a source of this size."""
     factor = 1
     while slices * (rows // factor) * (columns // factor) > LARGEST_MAP:
         factor += 1
-    return max(1, rows // factor), max(1, columns // factor)
+    return slices, max(1, rows // factor), max(1, columns // factor)
 
 
 def _placed(sources: Sequence[Dataset], slices: int, rows: int, columns: int) -> dict[str, Any]:
@@ -328,11 +341,11 @@ def _described(source: Dataset, algorithm: Algorithm, what: str, number: int) ->
     }
 
 
-def _write(path: Path, make: Callable[[], Dataset]) -> None:
-    """Make an object and write it."""
+def _write(path: Path, make: Callable[[IO[bytes]], Dataset]) -> None:
+    """Make an object and write it; it may put its pixels into a temporary file."""
     check_highdicom()
-    with _discreet():
-        result = make()
+    with _discreet(), tempfile.TemporaryFile() as pixels:
+        result = make(pixels)
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_beside(path) as unfinished:
             result.save_as(unfinished)

@@ -11,8 +11,11 @@ are counted from 0 towards head, front or right. An oblique volume is not resamp
 import gzip
 import logging
 import math
+import tempfile
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -139,7 +142,7 @@ def read_grid(path: Path) -> Grid:
 
 
 class NiftiVolume:
-    """Slices of a NIfTI file; a compressed one is kept in memory as it is stored, any other stays in the file.
+    """Slices of a NIfTI file; a compressed one is unpacked into a temporary file, so that neither kind fills memory.
 
     Args:
         path (Path): NIfTI file.
@@ -149,13 +152,18 @@ class NiftiVolume:
         shape (tuple[int, int, int]): Number of slices, height, width.
 
     Raises:
-        ImageFileError: If the file is damaged, or no voxel is a finite number.
+        ImageFileError: If the file is damaged, there is no space to unpack it, or no voxel is a finite number.
     """
 
     def __init__(self, path: Path, plane: Plane) -> None:
         self.grid = read_grid(path)
         self.shape = self.grid.shape_in(plane)
-        self._slices = to_slices(_voxels(path, self.grid), self.grid.affine, plane)
+        self._plane = plane
+        self._source: Path | IO[bytes] = path
+        self._offset = self.grid.offset
+        if _is_packed(path):
+            self._source, self._offset = _unpacked(path, self.grid), 0
+            weakref.finalize(self, self._source.close)
         self._own_window = self._find_window()
 
     def read(self, index: int, window: Window | None) -> Decoded:
@@ -169,7 +177,12 @@ class NiftiVolume:
         Returns:
             Decoded: Pixels ``(H, W, 1)`` with the slope and the intercept of the file applied.
         """
-        return Decoded(self._scaled(self._slices[index])[..., None], window or self._own_window)
+        return Decoded(self._scaled(self._slices()[index])[..., None], window or self._own_window)
+
+    def _slices(self) -> npt.NDArray[Any]:
+        """Map the stored numbers anew, because the pages of a mapping that was read stay in memory."""
+        stored = np.memmap(self._source, self.grid.dtype, "r", self._offset, self.grid.shape, order="F")
+        return to_slices(stored, self.grid.affine, self._plane)
 
     def _scaled(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Apply slope and intercept."""
@@ -182,10 +195,10 @@ class NiftiVolume:
 
     def _find_window(self) -> Window:
         """Return the range of the volume, from a part of the voxels if there are many."""
-        step = sampling_step(self.shape)
-        window = window_of(self._scaled(self._slices[::step, ::step, ::step]))
+        step, slices = sampling_step(self.shape), self._slices()
+        window = window_of(self._scaled(slices[::step, ::step, ::step]))
         # rare finite voxels may all lie between the sampled ones
-        window = window or next(filter(None, (window_of(self._scaled(one)) for one in self._slices)), None)
+        window = window or next(filter(None, (window_of(self._scaled(one)) for one in slices)), None)
         if window is None:
             msg = "no voxel is a finite number (all are NaN or infinite): write the volume again from its source"
             raise ImageFileError(msg)
@@ -280,26 +293,41 @@ def _check_size(grid: Grid, bytes_in_file: int, is_packed: bool) -> None:
         raise ImageFileError(msg)
 
 
-def _voxels(path: Path, grid: Grid) -> npt.NDArray[Any]:
-    """Return the stored numbers, mapped from the file if it is not compressed."""
+def _is_packed(path: Path) -> bool:
+    """Tell whether a file is compressed."""
     with path.open("rb") as file:
-        is_packed = file.read(2) == GZIP
-    if not is_packed:
-        return np.memmap(path, grid.dtype, "r", grid.offset, grid.shape, order="F")
-    voxels = np.empty(grid.shape, grid.dtype, order="F")
+        return file.read(2) == GZIP
+
+
+def _unpacked(path: Path, grid: Grid) -> IO[bytes]:
+    """Return a temporary file with the stored numbers of a compressed volume; it is gone when it is closed."""
     try:
-        with gzip.open(path) as content:
-            content.seek(grid.offset)
-            _fill(voxels.reshape(-1, order="F").view(np.uint8), content)
+        unpacked_file = tempfile.TemporaryFile()  # noqa: SIM115  # the volume closes it
+        try:
+            unpacked_file.writelines(_content(path, grid))
+            unpacked_file.flush()
+        except BaseException:
+            unpacked_file.close()
+            raise
+    except OSError as error:
+        msg = (
+            f"it cannot be unpacked into the folder of temporary files ({error.strerror}): free space there, or name "
+            "another folder in the environment variable TMPDIR"
+        )
+        raise ImageFileError(msg) from error
+    return unpacked_file
+
+
+def _content(path: Path, grid: Grid) -> Iterator[bytes]:
+    """Yield the stored numbers of a compressed volume, part by part."""
+    left = math.prod(grid.shape) * grid.dtype.itemsize
+    try:
+        with gzip.open(path) as file:
+            file.seek(grid.offset)
+            while left and (part := file.read(min(_CHUNK, left))):
+                left -= len(part)
+                yield part
     except Exception as error:  # gzip and zlib raise several kinds
         raise ImageFileError(_damaged("the content")) from error
-    return voxels
-
-
-def _fill(buffer: npt.NDArray[np.uint8], content: gzip.GzipFile) -> None:
-    """Fill memory from a file, part by part."""
-    for start in range(0, len(buffer), _CHUNK):
-        part = content.read(min(_CHUNK, len(buffer) - start))
-        if len(part) < min(_CHUNK, len(buffer) - start):
-            raise EOFError
-        buffer[start : start + len(part)] = np.frombuffer(part, np.uint8)
+    if left:
+        raise ImageFileError(_damaged("the content"))

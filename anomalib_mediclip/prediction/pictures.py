@@ -4,7 +4,6 @@
 """Pictures of predictions that a person can read: image, heat map on a fixed colour scale, outlines, score."""
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from anomalib_mediclip.drawing import BACKGROUND, GREEN, RED, Picture, colours, 
 from anomalib_mediclip.io import file_of, read_image
 from anomalib_mediclip.prediction.folder import PredictionDataset, is_unreadable, predicted_dataset
 from anomalib_mediclip.prediction.naming import picture_name
-from anomalib_mediclip.quiet import quiet
+from anomalib_mediclip.prediction.threads import in_threads
 
 logger = logging.getLogger(__name__)
 
@@ -70,9 +69,7 @@ class MedicalVisualizer(ImageVisualizer):
             target.parent.mkdir(parents=True, exist_ok=True)
             draw_prediction(item).save(target, compress_level=1)
 
-        # Pillow and OpenCV release the interpreter while they work; a worker has warned about an image by now
-        with quiet("anomalib_mediclip.io.decoding"), ThreadPoolExecutor() as threads:
-            list(threads.map(write, [item for item in batch if not is_unreadable(item)]))
+        in_threads(write, [item for item in batch if not is_unreadable(item)])
 
     on_predict_batch_end = on_test_batch_end
 

@@ -13,7 +13,6 @@ import json
 import logging
 import math
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, compress
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ from anomalib_mediclip.prediction.table import (
     reason_of,
     table_of,
 )
-from anomalib_mediclip.quiet import quiet
+from anomalib_mediclip.prediction.threads import in_threads
 
 logger = logging.getLogger(__name__)
 
@@ -117,10 +116,8 @@ class ReviewPage(Callback):
         folder = _part(trainer, trainer.global_rank)
         named = [(item, f"{self._count + index:06d}") for index, item in enumerate(items)]
         self._count += len(named)
-        # Pillow and OpenCV release the interpreter while they work; a worker has warned about an image by now
-        with quiet("anomalib_mediclip.io.decoding"), ThreadPoolExecutor() as threads:
-            rows = threads.map(lambda pair: _row(pair[0], folder / pair[1]), named)
-            lines = [json.dumps(row).translate(NOT_IN_HTML) + "\n" for row in rows]
+        rows = in_threads(lambda pair: _row(pair[0], folder / pair[1]), named)
+        lines = [json.dumps(row).translate(NOT_IN_HTML) + "\n" for row in rows]
         with (folder / ROWS).open("a", encoding="utf-8") as file:
             file.writelines(lines)
 

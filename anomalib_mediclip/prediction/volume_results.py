@@ -9,8 +9,9 @@ For NIfTI they are NIfTI files, for DICOM a Parametric Map and a Segmentation. S
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from anomalib_mediclip.io.dicom_results import (
 from anomalib_mediclip.io.nifti import Grid, part_of_slices, read_grid, to_slices
 from anomalib_mediclip.io.nifti_results import write_like
 from anomalib_mediclip.io.volumes import file_of
+from anomalib_mediclip.memory import free_memory, trim_memory
 from anomalib_mediclip.prediction.folder import (
     PredictionDataset,
     is_unreadable,
@@ -56,15 +58,22 @@ Map = npt.NDArray[np.float32]
 class Collected:
     """What has been predicted of a volume.
 
+    Args:
+        count (int): Number of its slices that are to be predicted.
+
     Attributes:
-        maps (dict[int, np.ndarray]): Map ``(h, w)`` of the slices, float32, in the size that the model computed.
+        maps (np.ndarray | None): Maps ``(slices, h, w)``, float32, in the size that the model computed, in the order in
+            which they came. They are one array, whose memory the system gets back as a whole.
+        order (list[int]): Slice of each map.
         rows (dict[int, tuple[str, ...]]): Rows of the table of slices.
         highest (ImageItem | None): Slice with the highest score, if there are scores.
         highest_score (float): Its score.
         has_masks (bool): Whether the post-processor predicts masks.
     """
 
-    maps: dict[int, Map] = field(default_factory=dict)
+    count: int
+    maps: Map | None = None
+    order: list[int] = field(default_factory=list)
     rows: dict[int, tuple[str, ...]] = field(default_factory=dict)
     highest: ImageItem | None = None
     highest_score: float = -math.inf
@@ -77,10 +86,22 @@ class Collected:
         name, file = no_formula(volume.name.as_posix()), no_formula(str(item.image_path))
         self.rows[place] = (name, str(place), in_digits(score), label_of(item), file)
         if readable and item.anomaly_map is not None:
-            self.maps[place] = item.anomaly_map.squeeze().float().cpu().numpy()
+            self._keep(place, item.anomaly_map.squeeze().float().cpu().numpy())
             self.has_masks = item.pred_mask is not None
         if score is not None and float(score) > self.highest_score:
             self.highest, self.highest_score = item, float(score)
+
+    def _keep(self, place: int, anomaly_map: Map) -> None:
+        """Keep a map."""
+        if self.maps is None:
+            self.maps = np.empty((self.count, *anomaly_map.shape), np.float32)
+        self.maps[len(self.order)] = anomaly_map
+        self.order.append(place)
+
+    def by_slice(self) -> dict[int, Map]:
+        """Return the map ``(h, w)`` of each slice that has one, in the order of the slices."""
+        maps: Iterable[Map] = () if self.maps is None else self.maps
+        return dict(sorted(zip(self.order, maps, strict=False), key=itemgetter(0)))
 
 
 class VolumeResults(Callback):
@@ -132,15 +153,18 @@ class VolumeResults(Callback):
     ) -> None:
         """Collect the slices of a batch, and write the volumes that they complete."""
         del outputs, batch_idx, dataloader_idx
-        for item in batch if self._volumes else ():
+        if not self._volumes:
+            return
+        for item in batch:
             path = str(item.image_path)
             volume = self._volumes.get(path)
             if volume is None:
                 continue
-            collected = self._collected.setdefault(volume.name, Collected())
+            collected = self._collected.setdefault(volume.name, Collected(len(volume.slices)))
             collected.add(volume.slices[path], item, volume)
             if len(collected.rows) == len(volume.slices):
                 self._write(trainer, pl_module, volume)
+        trim_memory()
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what is left of a prediction that was cut short, and say what was written and what was not."""
@@ -157,16 +181,17 @@ class VolumeResults(Callback):
         collected = self._collected.pop(volume.name)
         if len(volume.slices) > 1:
             _append_rows(_folder(trainer), [collected.rows[place] for place in sorted(collected.rows)])
-        if not collected.maps:
+        if collected.maps is None:
             return
+        free_memory()
         folder = _folder(trainer) / volume.name
         cut: Any = getattr(pl_module.post_processor, "normalized_pixel_threshold", None)
         threshold = float(cut) if collected.has_masks and cut is not None else None
         if volume.kind == "nifti":
-            _write_nifti(folder, volume, collected.maps, threshold)
+            _write_nifti(folder, volume, collected.by_slice(), threshold)
         elif self._writes_dicom:
             algorithm = Algorithm(type(pl_module).__name__, checkpoint_hash(trainer) or "no checkpoint")
-            self._not_written.update(_write_dicom(folder, volume, collected.maps, threshold, algorithm))
+            self._not_written.update(_write_dicom(folder, volume, collected, threshold, algorithm))
         if len(volume.slices) > 1 and collected.highest is not None:
             folder.mkdir(parents=True, exist_ok=True)
             draw_prediction(collected.highest).save(folder / "highest_slice.png")
@@ -221,11 +246,12 @@ def _slabs(grid: Grid, maps: dict[int, Map]) -> Iterator[Map]:
 
 
 def _write_dicom(
-    folder: Path, volume: Volume, maps: dict[int, Map], threshold: float | None, algorithm: Algorithm
+    folder: Path, volume: Volume, collected: Collected, threshold: float | None, algorithm: Algorithm
 ) -> list[str]:
-    """Write map and mask of a DICOM series or file, and return why some were not written."""
+    """Write map and mask of a DICOM series or file, and return why some were not written; the maps are used up."""
     try:
-        sources, by_frame = _matched(volume, maps)
+        sources, maps = _matched(volume, collected.by_slice())
+        collected.maps = None
     except NotWrittenError as error:
         return [str(error)]
     reasons = []
@@ -236,15 +262,20 @@ def _write_dicom(
         except NotWrittenError as error:
             reasons.append(f"{name}: {error}")
 
-    def write_mask(cut: float) -> None:
-        rows, columns = int(sources[0].Rows), int(sources[0].Columns)
-        mask = np.stack([(resized(one, rows, columns) > cut).astype(np.uint8) for one in by_frame])
-        write_segmentation(folder / "pred_mask.dcm", sources, mask, algorithm)
-
-    attempt("Parametric Map", lambda: write_parametric_map(folder / "anomaly_map.dcm", sources, by_frame, algorithm))
+    attempt("Parametric Map", lambda: write_parametric_map(folder / "anomaly_map.dcm", sources, maps, algorithm))
     if threshold is not None:
-        attempt("Segmentation", lambda: write_mask(threshold))
+        rows, columns = int(sources[0].Rows), int(sources[0].Columns)
+        mask = _cut(maps, rows, columns, threshold)
+        free_memory()
+        attempt("Segmentation", lambda: write_segmentation(folder / "pred_mask.dcm", sources, mask, algorithm))
     return reasons
+
+
+def _cut(maps: list[Map], rows: int, columns: int, threshold: float) -> npt.NDArray[np.uint8]:
+    """Return the mask ``(slices, rows, columns)``, and delete the maps, whose place in memory it takes."""
+    bits = np.stack([np.packbits(resized(one, rows, columns) > threshold, axis=1) for one in maps])
+    maps.clear()
+    return np.unpackbits(bits, axis=2, count=columns)
 
 
 def _matched(volume: Volume, maps: dict[int, Map]) -> tuple[list[Dataset], list[Map]]:
@@ -252,8 +283,7 @@ def _matched(volume: Volume, maps: dict[int, Map]) -> tuple[list[Dataset], list[
     paths = {place: file_of(path) for path, place in volume.slices.items()}
     file, frame = next(iter(paths.values()))
     if frame is None:  # a file for every slice
-        places = sorted(maps)
-        return read_sources([paths[place][0] for place in places]), [maps[place] for place in places]
+        return read_sources([paths[place][0] for place in maps]), list(maps.values())
     sources = read_sources([file])
     unknown = np.full_like(next(iter(maps.values())), np.nan)
     return sources, [maps.get(place, unknown) for place in range(int(sources[0].NumberOfFrames))]

@@ -34,6 +34,7 @@ from anomalib_mediclip.data.foreign import read_as_ours
 from anomalib_mediclip.evaluation import MedicalEvaluator
 from anomalib_mediclip.evaluation.calibration import POST_PROCESSORS, CalibrationPostProcessor, ScoreKind
 from anomalib_mediclip.export.mixin import ExportMethods
+from anomalib_mediclip.host.progress_bar import ImageCount
 from anomalib_mediclip.host.resuming import begin_next_epoch
 from anomalib_mediclip.models.components.calibrator import Calibrator
 from anomalib_mediclip.models.components.checkpoint import describe_options
@@ -332,7 +333,8 @@ class FewShotModule(CheckpointMethods, ExportMethods, AnomalibModule):
         components = cast("Sequence[Callback]", super().configure_callbacks())
         # the table ends a run that has unreadable images
         results = [VolumeResults(), RunReport(), ReviewPage(), PredictionTable()]
-        return [*components, Calibrator(), FullDepthImages(), *results, TestRecorder(), TimeEstimate()]
+        progress = [ImageCount(), TimeEstimate()]
+        return [*components, Calibrator(), FullDepthImages(), *results, TestRecorder(), *progress]
 
     @staticmethod
     def configure_pre_processor(image_size: tuple[int, int] | None = None) -> PreProcessor:

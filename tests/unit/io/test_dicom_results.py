@@ -3,6 +3,7 @@
 
 """Masks and maps as DICOM: read back value by value, at their place, and refused without a word about the patient."""
 
+import tracemalloc
 import warnings
 from pathlib import Path
 
@@ -111,6 +112,18 @@ def test_a_map_of_another_size_is_resized_over_the_whole_slice(tmp_path: Path) -
     sources = read_sources(write_series(tmp_path / "ct", volume(), ORIENTATIONS["axial"]))
     write_parametric_map(tmp_path / "map.dcm", sources, [np.full((7, 9), 0.25, np.float32)] * 5, ALGORITHM)
     np.testing.assert_array_equal(read_map(tmp_path / "map.dcm")[1], np.full(SHAPE, 0.25, np.float32))
+
+
+def test_a_map_of_a_volume_is_never_whole_in_memory(tmp_path: Path) -> None:
+    sources = read_sources(write_series(tmp_path / "ct", np.zeros((40, 256, 256), np.int16), ORIENTATIONS["oblique"]))
+    maps = [np.full((64, 64), place / 40, np.float32) for place in range(40)]
+    write_parametric_map(tmp_path / "first.dcm", sources, maps, ALGORITHM)  # highdicom reads its tables
+    tracemalloc.start()
+    write_parametric_map(tmp_path / "map.dcm", sources, maps, ALGORITHM)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40 * 256 * 256 * 4 / 4
+    assert (tmp_path / "map.dcm").stat().st_size > 40 * 256 * 256 * 4
 
 
 def test_what_cannot_be_written_is_said_with_its_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

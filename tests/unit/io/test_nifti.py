@@ -3,7 +3,10 @@
 
 """NIfTI volumes: which way slices are turned, values, what is refused."""
 
+import errno
 import gzip
+import tempfile
+import tracemalloc
 from itertools import permutations, product
 from pathlib import Path
 
@@ -13,8 +16,8 @@ import pytest
 import torch
 
 from anomalib_mediclip.display import PLANES, set_slice_plane, set_window
-from anomalib_mediclip.io import ImageFileError, check_same_grid, read_header, read_image, slices_of
-from anomalib_mediclip.io.nifti import Grid, part_of_slices, read_grid, to_slices
+from anomalib_mediclip.io import ImageFileError, check_same_grid, nifti, read_header, read_image, slices_of
+from anomalib_mediclip.io.nifti import Grid, NiftiVolume, part_of_slices, read_grid, to_slices
 from tests.helpers.volumes import make_nifti
 
 # To which side slices, rows and columns run as radiologists look at them, as axis and sign of millimetres (R, A, S).
@@ -187,3 +190,30 @@ def test_the_grid_is_that_of_nibabel(tmp_path: Path) -> None:
         path = make_nifti(tmp_path / "a.nii.gz", np.zeros((3, 4, 5), np.int16), affine)
         assert np.allclose(read_grid(path).affine, nib.load(path).affine)
         assert read_grid(path).shape == (3, 4, 5)
+
+
+class TestUnpacking:
+    """A compressed volume is unpacked into a temporary file."""
+
+    def test_it_is_not_in_memory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(nifti, "_CHUNK", 2**16)
+        voxels = np.random.default_rng(0).integers(0, 1000, (128, 128, 128), np.int16)
+        path = make_nifti(tmp_path / "scan.nii.gz", voxels)
+        tracemalloc.start()
+        volume = NiftiVolume(path, "axial")
+        held = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        assert held < voxels.nbytes / 20
+        shown = to_slices(voxels, volume.grid.affine, "axial")
+        for index in (0, 100, 127):
+            np.testing.assert_array_equal(volume.read(index, None).pixels[..., 0], shown[index])
+
+    def test_a_full_disk_is_no_damaged_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = make_nifti(tmp_path / "scan.nii.gz", np.zeros((4, 5, 6), np.int16))
+
+        def full() -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(tempfile, "TemporaryFile", full)
+        with pytest.raises(ImageFileError, match=r"scan.nii.gz.*\(No space left on device\).*TMPDIR"):
+            read_image(path / "0000")

@@ -19,6 +19,7 @@ import pandas as pd
 import pydicom
 import pytest
 from anomalib.engine import Engine
+from lightning import Callback, Trainer
 from PIL import Image
 from pydicom.data import get_testdata_file
 
@@ -324,3 +325,22 @@ def test_pictures_get_no_volumes(tmp_path: Path, sample_data: Path) -> None:
     run = predict(tmp_path, sample_data / "test")
     assert {path.name for path in run.iterdir()} >= {"predictions.csv", "run.json"}
     assert not (run / "volumes").exists()
+
+
+def test_the_bar_counts_slices(tmp_path: Path) -> None:
+    write_series(tmp_path / "ct", with_ball(SHAPE, (5, 20, 20)), ORIENTATIONS["axial"])
+    counted = []
+
+    class Counts(Callback):
+        def on_predict_batch_end(self, trainer: Trainer, *arguments: Any) -> None:
+            self.on_predict_end(trainer)
+
+        def on_predict_end(self, trainer: Trainer, *arguments: Any) -> None:
+            task = trainer.progress_bar_callback.progress.tasks[-1]
+            counted.append((task.completed, task.total))
+
+    model = Brightness()
+    model.prediction_path = tmp_path / "ct"  # as the command sets it
+    engine = Engine(default_root_dir=tmp_path / "results", accelerator="cpu", logger=False, callbacks=[Counts()])
+    engine.predict(model, return_predictions=False)
+    assert counted == [(0, 11), (8, 11), (11, 11)]
