@@ -12,8 +12,8 @@ neither in errors nor in logs: highdicom and pydicom would print values that the
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -170,7 +170,7 @@ def write_segmentation(
         OSError: If the file cannot be written.
     """
 
-    def make(_: IO[bytes]) -> Dataset:
+    def make() -> Dataset:
         if not mask.any():
             msg = "the predicted mask is empty, and a Segmentation has at least one segment with pixels"
             raise NotWrittenError(msg)
@@ -229,7 +229,7 @@ def write_parametric_map(
         OSError: If the file cannot be written.
     """
 
-    def make(values: IO[bytes]) -> Dataset:
+    def make(files: ExitStack) -> Dataset:
         if not is_located(sources):
             msg = "the images have no frame of reference or no position in it, which a Parametric Map must have"
             raise NotWrittenError(msg)
@@ -263,14 +263,14 @@ def write_parametric_map(
             **_placed(sources, count, rows, columns),
         )
         # highdicom has an order of its own for frames
-        for number in np.frombuffer(result.FloatPixelData, np.float32).reshape(count, -1)[:, 0]:
-            values.write(resized(maps[int(number)], rows, columns).astype("<f4", copy=False).tobytes())
-        values.seek(0)
-        result.FloatPixelData = values
+        order = np.frombuffer(result.FloatPixelData, np.float32).reshape(count, -1)[:, 0].astype(int)
+        frames = (resized(maps[number], rows, columns).astype("<f4", copy=False).tobytes() for number in order)
+        result.FloatPixelData = files.enter_context(_temporary(frames))
         result.Laterality = sources[0].get("Laterality", "")  # highdicom leaves it out, for a Parametric Map alone
         return result
 
-    _write(path, make)
+    with ExitStack() as files:
+        _write(path, lambda: make(files))
 
 
 def resized(anomaly_map: npt.NDArray[np.float32], rows: int, columns: int) -> npt.NDArray[np.float32]:
@@ -341,11 +341,28 @@ def _described(source: Dataset, algorithm: Algorithm, what: str, number: int) ->
     }
 
 
-def _write(path: Path, make: Callable[[IO[bytes]], Dataset]) -> None:
-    """Make an object and write it; it may put its pixels into a temporary file."""
+@contextmanager
+def _temporary(parts: Iterable[bytes]) -> Iterator[IO[bytes]]:
+    """Put the values of a map into a temporary file, from which pydicom copies them."""
+    with ExitStack() as files:
+        try:
+            file = files.enter_context(tempfile.TemporaryFile())
+            file.writelines(parts)
+            file.seek(0)
+        except OSError as error:
+            msg = (
+                f"its values cannot be put into the folder of temporary files ({error.strerror}): free space there, or "
+                "name another folder in the environment variable TMPDIR"
+            )
+            raise NotWrittenError(msg) from error
+        yield file
+
+
+def _write(path: Path, make: Callable[[], Dataset]) -> None:
+    """Make an object and write it."""
     check_highdicom()
-    with _discreet(), tempfile.TemporaryFile() as pixels:
-        result = make(pixels)
+    with _discreet():
+        result = make()
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_beside(path) as unfinished:
             result.save_as(unfinished)

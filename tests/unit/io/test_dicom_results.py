@@ -3,6 +3,8 @@
 
 """Masks and maps as DICOM: read back value by value, at their place, and refused without a word about the patient."""
 
+import errno
+import tempfile
 import tracemalloc
 import warnings
 from pathlib import Path
@@ -145,5 +147,11 @@ def test_what_cannot_be_written_is_said_with_its_cause(tmp_path: Path, monkeypat
     refused("bare lacks StudyInstanceUID", write_segmentation, [bare], ones[:1])
     stray = make_dicom(tmp_path / "stray", volume()[0].astype(np.uint16), SpecificCharacterSet=SECRET)
     refused(r"lack what the standard asks for \(\w+ in \w+.py, line \d+\)", write_segmentation, [stray], ones[:1])
+
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    refused(r"No space left on device\): .* TMPDIR", write_parametric_map, ct, ones.astype(np.float32))
     monkeypatch.setattr(dicom_results, "find_spec", lambda name: None)
     refused("pip install 'anomalib-mediclip", write_segmentation, ct, ones)
