@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 
 class ImageBar(RichProgressBar):
@@ -35,10 +35,13 @@ class ImageBar(RichProgressBar):
 
     def _images(self, batches: float) -> float:
         """Return the number of images in the first batches."""
-        loader: Any = self.trainer.predict_dataloaders
+        loaders: Any = self.trainer.predict_dataloaders
+        loader = loaders[self._current_eval_dataloader_idx or 0] if isinstance(loaders, list) else loaders
+        if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
+            return batches
         # Lightning gives a loader of predictions another sampler, by which the loader itself has no batch size
         batch_size: int = getattr(loader.batch_sampler, "batch_size", None) or loader.batch_size or 1
-        return min(batches * batch_size, len(loader.dataset))
+        return min(batches * batch_size, len(loader.dataset))  # type: ignore[arg-type]
 
 
 class ImageCount(Callback):
@@ -47,7 +50,5 @@ class ImageCount(Callback):
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Change the class of the bar, as anomalib does in trainings."""
         del pl_module
-        if type(trainer.progress_bar_callback) is RichProgressBar and isinstance(
-            trainer.predict_dataloaders, DataLoader
-        ):
+        if type(trainer.progress_bar_callback) is RichProgressBar:
             trainer.progress_bar_callback.__class__ = ImageBar

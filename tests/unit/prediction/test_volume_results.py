@@ -327,20 +327,34 @@ def test_pictures_get_no_volumes(tmp_path: Path, sample_data: Path) -> None:
     assert not (run / "volumes").exists()
 
 
+class Counts(Callback):
+    """Notes what the bar shows before each batch, and at the end."""
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[float, float]] = []
+
+    def on_predict_batch_end(self, trainer: Trainer, *arguments: Any) -> None:
+        self.on_predict_end(trainer)
+
+    def on_predict_end(self, trainer: Trainer, *arguments: Any) -> None:
+        task = trainer.progress_bar_callback.progress.tasks[-1]
+        self.shown.append((task.completed, task.total))
+
+
 def test_the_bar_counts_slices(tmp_path: Path) -> None:
     write_series(tmp_path / "ct", with_ball(SHAPE, (5, 20, 20)), ORIENTATIONS["axial"])
-    counted = []
-
-    class Counts(Callback):
-        def on_predict_batch_end(self, trainer: Trainer, *arguments: Any) -> None:
-            self.on_predict_end(trainer)
-
-        def on_predict_end(self, trainer: Trainer, *arguments: Any) -> None:
-            task = trainer.progress_bar_callback.progress.tasks[-1]
-            counted.append((task.completed, task.total))
-
-    model = Brightness()
+    model, counts = Brightness(), Counts()
     model.prediction_path = tmp_path / "ct"  # as the command sets it
-    engine = Engine(default_root_dir=tmp_path / "results", accelerator="cpu", logger=False, callbacks=[Counts()])
+    engine = Engine(default_root_dir=tmp_path / "results", accelerator="cpu", logger=False, callbacks=[counts])
     engine.predict(model, return_predictions=False)
-    assert counted == [(0, 11), (8, 11), (11, 11)]
+    assert counts.shown == [(0, 11), (8, 11), (11, 11)]
+
+
+def test_the_bar_counts_each_of_several_loaders(tmp_path: Path) -> None:
+    for name, slices in (("long", 3), ("short", 2)):
+        write_series(tmp_path / name, with_ball((slices, 20, 20), (1, 9, 9)), ORIENTATIONS["axial"])
+    model, counts = Brightness(), Counts()
+    loaders = [model.image_loader(tmp_path / name) for name in ("long", "short")]
+    engine = Engine(default_root_dir=tmp_path / "results", accelerator="cpu", logger=False, callbacks=[counts])
+    engine.predict(model, dataloaders=loaders, return_predictions=False)
+    assert counts.shown == [(0, 3), (1, 3), (2, 3), (0, 2), (1, 2), (2, 2)]
