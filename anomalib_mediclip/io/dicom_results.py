@@ -10,13 +10,12 @@ neither in errors nor in logs: highdicom and pydicom would print values that the
 """
 
 import logging
-import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -27,6 +26,7 @@ from pydicom.valuerep import DA, TM
 
 from anomalib_mediclip import __version__
 from anomalib_mediclip.atomic import written_beside
+from anomalib_mediclip.io.temporary import in_temporary_file
 from anomalib_mediclip.quiet import quiet
 
 logger = logging.getLogger(__name__)
@@ -265,7 +265,7 @@ def write_parametric_map(
         # highdicom has an order of its own for frames
         order = np.frombuffer(result.FloatPixelData, np.float32).reshape(count, -1)[:, 0].astype(int)
         frames = (resized(maps[number], rows, columns).astype("<f4", copy=False).tobytes() for number in order)
-        result.FloatPixelData = files.enter_context(_temporary(frames))
+        result.FloatPixelData = files.enter_context(in_temporary_file(frames, NotWrittenError))
         result.Laterality = sources[0].get("Laterality", "")  # highdicom leaves it out, for a Parametric Map alone
         return result
 
@@ -339,23 +339,6 @@ def _described(source: Dataset, algorithm: Algorithm, what: str, number: int) ->
         "series_description": f"{what} ({algorithm.model}), {NOTICE}"[:64],
         "content_description": f"{what}, {NOTICE}",
     }
-
-
-@contextmanager
-def _temporary(parts: Iterable[bytes]) -> Iterator[IO[bytes]]:
-    """Put the values of a map into a temporary file, from which pydicom copies them."""
-    with ExitStack() as files:
-        try:
-            file = files.enter_context(tempfile.TemporaryFile())
-            file.writelines(parts)
-            file.seek(0)
-        except OSError as error:
-            msg = (
-                f"its values cannot be put into the folder of temporary files ({error.strerror}): free space there, or "
-                "name another folder in the environment variable TMPDIR"
-            )
-            raise NotWrittenError(msg) from error
-        yield file
 
 
 def _write(path: Path, make: Callable[[], Dataset]) -> None:

@@ -11,7 +11,6 @@ are counted from 0 towards head, front or right. An oblique volume is not resamp
 import gzip
 import logging
 import math
-import tempfile
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation
 from anomalib_mediclip.display import Plane
 from anomalib_mediclip.io.errors import ImageFileError
 from anomalib_mediclip.io.kinds import GZIP, HEADER, is_nifti, is_pair, unpacked
+from anomalib_mediclip.io.temporary import in_temporary_file
 from anomalib_mediclip.io.windows import Decoded, Window, sampling_step, window_of
 from anomalib_mediclip.limits import VARIABLE, max_megapixels
 
@@ -162,7 +162,7 @@ class NiftiVolume:
         self._source: Path | IO[bytes] = path
         self._offset = self.grid.offset
         if _is_packed(path):
-            self._source, self._offset = _unpacked(path, self.grid), 0
+            self._source, self._offset = in_temporary_file(_content(path, self.grid), ImageFileError), 0
             weakref.finalize(self, self._source.close)
         self._own_window = self._find_window()
 
@@ -297,25 +297,6 @@ def _is_packed(path: Path) -> bool:
     """Tell whether a file is compressed."""
     with path.open("rb") as file:
         return file.read(2) == GZIP
-
-
-def _unpacked(path: Path, grid: Grid) -> IO[bytes]:
-    """Return a temporary file with the stored numbers of a compressed volume; it is gone when it is closed."""
-    try:
-        unpacked_file = tempfile.TemporaryFile()  # noqa: SIM115  # the volume closes it
-        try:
-            unpacked_file.writelines(_content(path, grid))
-            unpacked_file.flush()
-        except BaseException:
-            unpacked_file.close()
-            raise
-    except OSError as error:
-        msg = (
-            f"it cannot be unpacked into the folder of temporary files ({error.strerror}): free space there, or name "
-            "another folder in the environment variable TMPDIR"
-        )
-        raise ImageFileError(msg) from error
-    return unpacked_file
 
 
 def _content(path: Path, grid: Grid) -> Iterator[bytes]:
